@@ -5,7 +5,7 @@ import sys
 
 
 class InputError(Exception):
-    """A file, folder or setting is unusable. The message is one line that names it and says what to do."""
+    """An unusable file, folder or setting: one line that names it and says what to do."""
 
 
 def exit_on_input_error(main):

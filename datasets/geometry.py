@@ -1,0 +1,118 @@
+"""Cameras, the voxel grid and how a pixel finds its voxel. Axes are defined here and nowhere else.
+
+World: metres, Z up, floor at z = 0, camera above (0, 0). Camera: x right, y down, z forward; a pose
+is the 4x4 camera-to-world matrix. Arrays over the grid are (X, height, forward), so array axes 0, 1,
+2 are world X, Z, Y; flattened, the index is (i0 * 36 + i1) * 60 + i2 at 8 cm.
+
+      world Z = array axis 1 (height, up; 36 voxels, 2.88 m)
+        ^
+        |    camera            world Y = array axis 2 (forward; 60 voxels, 4.8 m)
+        |      o--> z         ^
+        |      |\\            /      +-----------+
+        |      v x right    /      /           /|
+        |      y down      /      +-----------+ |     the box is centred on the point 3.4 m
+        |                 /       |           | +     in front of the camera and starts 5 cm
+        +----------------+        |           |/      below the floor
+        |  floor z = 0            o-----------+
+        +------------------------------------------> world X = array axis 0 (right; 60, 4.8 m)
+                                  ^ origin: the corner of voxel (0, 0, 0)
+
+Voxel (i0, i1, i2) at size s holds the points in [origin + i * s, origin + (i + 1) * s), with i in
+the order (world X, Y, Z) = (i0, i2, i1). Origins and poses are in world order.
+"""
+
+import numpy as np
+
+from constants import FINE_FACTOR, FINE_GRID, VOXEL_SIZE
+from errors import InputError
+
+FINE_VOXEL_SIZE = VOXEL_SIZE / FINE_FACTOR  # 2 cm
+
+# The Kinect colour camera of NYUv2: made the published TSDF and Mapping of the real depth.
+NYU_INTRINSICS = np.array(
+    [[518.8579, 0, 325.58], [0, 519.4696, 253.74], [0, 0, 1]], dtype=np.float32
+)
+# The virtual camera that rendered NYUCAD, and that limits what was labelled.
+NYUCAD_INTRINSICS = np.array([[518.8579, 0, 320], [0, 518.8579, 240], [0, 0, 1]], dtype=np.float32)
+
+BOX_DISTANCE = 3.4  # metres from the camera to the centre of the box, along the view's ground track
+BOX_FLOOR = -0.05  # height of the box's lower face
+WORLD_OF_ARRAY = [0, 2, 1]  # array axis -> world axis, and back
+
+
+def grid_origin(pose):
+    """Corner of voxel (0, 0, 0) for a camera-to-world pose, as the SSCNet data place it.
+
+    pose: (4, 4). Returns (3,) float32, world metres.
+    """
+    half = VOXEL_SIZE * 60 / 2
+    x, y = BOX_DISTANCE * np.asarray(pose, dtype=np.float64)[:2, 2] - half
+    return np.array([x, y, BOX_FLOOR], dtype=np.float32)
+
+
+def check_pose(pose, name="pose"):
+    """Return pose as (4, 4) float32; InputError unless it is finite and a rigid transform."""
+    pose = np.asarray(pose, dtype=np.float32)
+    if pose.shape != (4, 4) or not np.isfinite(pose).all():
+        raise InputError(f"{name}: a camera pose must be a finite 4x4 matrix")
+    rotation = pose[:3, :3].astype(np.float64)
+    rigid = (
+        np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)
+        and np.linalg.det(rotation) > 0
+        and np.allclose(pose[3], [0, 0, 0, 1], atol=1e-6)
+    )
+    if not rigid:
+        raise InputError(
+            f"{name}: the camera pose is not a rigid transform (rotation and translation, "
+            "row-major 4x4, camera to world)"
+        )
+    return pose
+
+
+def check_depth(depth, name="depth"):
+    """Return depth as (H, W) float32 metres; InputError unless finite and not negative."""
+    depth = np.asarray(depth, dtype=np.float32)
+    if depth.ndim != 2:
+        raise InputError(f"{name}: depth must be (height, width), not of shape {depth.shape}")
+    if not np.isfinite(depth).all() or depth.min(initial=0) < 0:
+        raise InputError(f"{name}: depth must be finite and >= 0 metres (0 = not measured)")
+    return depth
+
+
+def backproject(depth, K, pose):
+    """Every pixel's world point, in raster order.
+
+    depth: (H, W) metres along the camera's z axis; K: (3, 3); pose: (4, 4). Returns (H*W, 3) float32.
+    Single precision, in this order of operations: it decides the voxel of points on a boundary.
+    """
+    height, width = depth.shape
+    K, pose = np.asarray(K, dtype=np.float32), np.asarray(pose, dtype=np.float32)
+    u = np.arange(width, dtype=np.float32)[None, :]
+    v = np.arange(height, dtype=np.float32)[:, None]
+    x = (u - K[0, 2]) * depth / K[0, 0]
+    y = (v - K[1, 2]) * depth / K[1, 1]
+    rotation, translation = pose[:3, :3], pose[:3, 3]
+    world = [
+        r[0] * x + r[1] * y + r[2] * depth + t for r, t in zip(rotation, translation, strict=True)
+    ]
+    return np.stack(world, axis=-1).reshape(-1, 3)
+
+
+def pixels_to_voxels(depth, K, pose, origin, keep_unmeasured=True):
+    """Which 2 cm voxel each pixel's point falls in.
+
+    depth: (H, W) metres; K: (3, 3); pose: (4, 4); origin: (3,) metres.
+    keep_unmeasured: a pixel without depth lies at the camera's centre, and the published arrays keep
+    it there. That matters only for a camera inside the grid; pass False for frames of your own.
+
+    Returns (pixels, voxels): (n,) linear pixel indices v * W + u, ascending, of the pixels inside the
+    grid, and (n, 3) their voxels as array indices into (240, 144, 240).
+    """
+    points = backproject(depth, K, pose)
+    cells = np.floor((points - np.asarray(origin, np.float32)) / np.float32(FINE_VOXEL_SIZE))
+    cells = cells[:, WORLD_OF_ARRAY]
+    inside = ((cells >= 0) & (cells < FINE_GRID)).all(axis=1)
+    if not keep_unmeasured:
+        inside &= depth.reshape(-1) > 0
+    pixels = np.flatnonzero(inside)
+    return pixels, cells[pixels].astype(np.int64)

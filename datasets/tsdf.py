@@ -1,0 +1,166 @@
+"""Truncated signed distance: from a depth image, or from ground-truth voxels (TSDF-CAD).
+
+Axes, units and voxel order are defined in datasets/geometry.py.
+"""
+
+import numpy as np
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
+from scipy.ndimage import distance_transform_edt
+
+from constants import FINE_FACTOR, FINE_GRID, GRID, IGNORE_INDEX, IMAGE_SIZE, VOXEL_SIZE
+from datasets.geometry import (
+    FINE_VOXEL_SIZE,
+    NYUCAD_INTRINSICS,
+    WORLD_OF_ARRAY,
+    check_depth,
+    check_pose,
+    pixels_to_voxels,
+)
+from errors import InputError
+
+TRUNCATION = 12  # fine voxels: 24 cm
+DEPTH_RANGE = (0.5, 8.0)  # metres in which the sensor is trusted; other pixels say nothing
+SIGN_TOLERANCE = 1e-4  # metres: a corner this close behind the surface still counts as in front
+# Ray-cast depth lies this far (metres along z) behind the face that the ray enters, so that its point
+# is in the occupied voxel and not, by rounding, in the free one before it.
+FACE_NUDGE = 1e-4
+
+
+def tsdf_from_depth(depth, K, pose, origin, keep_unmeasured=True):
+    """TSDF at 8 cm: the mean of fine_tsdf over 4x4x4 blocks, neither flipped nor sampled.
+
+    depth: (H, W) metres along z, 0 = not measured; K: (3, 3); pose: (4, 4) camera to world;
+    origin: (3,) world metres; keep_unmeasured: see geometry.pixels_to_voxels.
+    Returns (60, 36, 60) float32 in [-1, 1]: -1 hidden, +1 free, 0 surface or unknown. Raises InputError
+    for an unusable depth or pose.
+    """
+    fine = fine_tsdf(depth, K, pose, origin, keep_unmeasured)
+    f = FINE_FACTOR
+    return fine.reshape(GRID[0], f, GRID[1], f, GRID[2], f).mean(axis=(1, 3, 5))
+
+
+def tsdf_from_labels(labels, pose, origin, K=NYUCAD_INTRINSICS):
+    """TSDF-CAD: what tsdf_from_depth makes of the perfect depth of the ground-truth voxels.
+
+    labels: (60, 36, 60) or (240, 144, 240), 0 and 255 are free for the ray, all else is solid; pose,
+    origin, K as in tsdf_from_depth. Returns (60, 36, 60) float32 in [-1, 1].
+    """
+    depth = raycast_labels(labels, K, pose, origin)
+    return tsdf_from_depth(depth, K, pose, origin, keep_unmeasured=False)
+
+
+def fine_tsdf(depth, K, pose, origin, keep_unmeasured=True):
+    """TSDF at 2 cm: (240, 144, 240) float32 in [-1, 1].
+
+    0 on voxels with a measured point, +r/12 in front of the surface and -r/12 behind it, r the
+    Euclidean distance in voxels to the nearest such voxel, at most 12. Also 0 where nothing is known:
+    outside the image, behind the camera, no depth or depth outside DEPTH_RANGE. A voxel is projected,
+    and compared with the depth there, by its lower corner: the published arrays are made so.
+    Arguments and errors as in tsdf_from_depth.
+    """
+    depth, pose = check_depth(depth), check_pose(pose)
+    K, origin = np.asarray(K, dtype=np.float32), np.asarray(origin, dtype=np.float32)
+    _, occupied = pixels_to_voxels(depth, K, pose, origin, keep_unmeasured)
+    tsdf = np.zeros(FINE_GRID, dtype=np.float32)
+    nearest, low, high = _nearest_occupied(occupied)
+
+    # Corners relative to the camera: R^T (q - t) is a sum of one term per axis of the grid.
+    corners = [np.arange(n, dtype=np.float32) * np.float32(FINE_VOXEL_SIZE) for n in FINE_GRID]
+    offset = (origin - pose[:3, 3])[WORLD_OF_ARRAY]
+    x, up, forward = (c + o for c, o in zip(corners, offset, strict=True))
+    ground = [r[0] * x[:, None, None] + r[1] * forward for r in pose[:3, :3].T]
+    height = [r[2] * up[:, None] for r in pose[:3, :3].T]
+
+    rows, columns = depth.shape
+    for start in range(0, FINE_GRID[0], FINE_FACTOR):  # slabs that fit the cache
+        slab = slice(start, start + FINE_FACTOR)
+        cam_x, cam_y, cam_z = (g[slab] + h for g, h in zip(ground, height, strict=True))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            u = K[0, 0] * cam_x / cam_z + K[0, 2]
+            v = K[1, 1] * cam_y / cam_z + K[1, 2]
+        # Rounding is half away from zero: -0.5 and the last half belong to pixels outside.
+        inside = (u > -0.5) & (u < columns - 0.5) & (v > -0.5) & (v < rows - 0.5)
+        seen = np.flatnonzero(inside & (cam_z > 0))
+        u = (u.reshape(-1)[seen] + np.float32(0.5)).astype(np.int32)
+        v = (v.reshape(-1)[seen] + np.float32(0.5)).astype(np.int32)
+        measured = depth[v, u]
+        usable = (measured >= DEPTH_RANGE[0]) & (measured <= DEPTH_RANGE[1])
+        seen, measured = seen[usable], measured[usable]
+        in_front = measured - cam_z.reshape(-1)[seen] > -SIGN_TOLERANCE
+        value = np.where(in_front, np.float32(1), np.float32(-1))
+
+        voxel = np.stack(np.unravel_index(seen, (FINE_FACTOR, *FINE_GRID[1:])))
+        voxel[0] += start
+        near = np.flatnonzero(((voxel >= low) & (voxel < high)).all(axis=0))
+        voxel = voxel[:, near] - low
+        squared = ((nearest[(slice(None), *voxel)] - voxel) ** 2).sum(axis=0)
+        value[near] *= np.minimum(np.sqrt(squared.astype(np.float32)) / TRUNCATION, 1)
+        tsdf[slab].reshape(-1)[seen] = value
+    tsdf[tuple(occupied.T)] = 0
+    return tsdf
+
+
+def _nearest_occupied(occupied):
+    """The nearest occupied voxel of each voxel of a box [low, high) beyond which all is truncated.
+
+    occupied: (n, 3). Returns (3, a, b, c) indices relative to low, low (3, 1), high (3, 1).
+    """
+    if not len(occupied):
+        return np.zeros((3, 0, 0, 0), dtype=np.int32), np.zeros((3, 1), int), np.zeros((3, 1), int)
+    low = np.maximum(occupied.min(axis=0) - TRUNCATION, 0)
+    high = np.minimum(occupied.max(axis=0) + TRUNCATION + 1, FINE_GRID)
+    free = np.ones(high - low, dtype=bool)
+    free[tuple((occupied - low).T)] = False
+    nearest = distance_transform_edt(free, return_distances=False, return_indices=True)
+    return nearest, low[:, None], high[:, None]
+
+
+def raycast_labels(labels, K, pose, origin):
+    """Perfect depth of a label volume: (480, 640) float32 metres along z, 0 where a ray hits nothing.
+
+    labels: (60, 36, 60) or (240, 144, 240); 0 and 255 are free, all else is solid. A camera inside a
+    solid voxel sees out of it. K, pose, origin as in tsdf_from_depth. Depths are FACE_NUDGE behind the
+    face. Raises InputError for an unusable pose or volume.
+    """
+    labels, pose = np.asarray(labels), check_pose(pose)
+    if labels.shape not in (GRID, FINE_GRID):
+        raise InputError(f"labels must be {GRID} or {FINE_GRID}, not {labels.shape}")
+    solid = (labels > 0) & (labels != IGNORE_INDEX)
+    size = VOXEL_SIZE * GRID[0] / labels.shape[0]
+    # Coordinates are metres from the origin, in the order of the array's axes.
+    camera = (pose[:3, 3] - np.asarray(origin, dtype=np.float32))[WORLD_OF_ARRAY]
+    triangles = _facing_triangles(solid, camera / size) * np.float32(size)
+    if not len(triangles):
+        return np.zeros(IMAGE_SIZE, dtype=np.float32)
+
+    v, u = np.indices(IMAGE_SIZE, dtype=np.float32).reshape(2, -1)
+    # With z = 1 in the camera's frame, the distance along the ray is the depth.
+    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u)], axis=1)
+    rays = (rays @ pose[:3, :3].T)[:, WORLD_OF_ARRAY].astype(np.float32)
+    scene = EmbreeScene(robust=True)
+    TriangleMesh(scene, triangles)
+    depth = scene.run(np.tile(camera, (len(rays), 1)), rays, query="DISTANCE")
+    return np.where(depth < 1e4, depth + np.float32(FACE_NUDGE), 0).reshape(IMAGE_SIZE).astype("f4")
+
+
+def _facing_triangles(solid, camera):
+    """The exposed faces of solid voxels that are turned to the camera, two triangles each.
+
+    solid: (a, b, c) bool; camera: (3,) in voxels. Returns (n, 3, 3) float32 corners in voxels.
+    """
+    padded = np.pad(solid, 1)
+    quads = []
+    for axis in range(3):
+        for side in (0, 1):
+            neighbour = np.roll(padded, 1 if side == 0 else -1, axis)[1:-1, 1:-1, 1:-1]
+            voxels = np.argwhere(solid & ~neighbour).astype(np.float32)
+            plane = voxels[:, axis] + side
+            voxels = voxels[plane > camera[axis] if side == 0 else plane < camera[axis]]
+            corners = np.zeros((4, 3), dtype=np.float32)
+            corners[:, axis] = side
+            others = [a for a in range(3) if a != axis]
+            corners[:, others] = [[0, 0], [1, 0], [1, 1], [0, 1]]
+            quads.append(voxels[:, None] + corners)
+    quads = np.concatenate(quads)
+    return quads[:, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3, 3)

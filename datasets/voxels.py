@@ -1,0 +1,198 @@
+"""Raw SSCNet files and the arrays made of them: labels, depth images, Mapping, label_weight.
+
+Axes, units and voxel order are defined in datasets/geometry.py.
+"""
+
+import os
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from constants import (
+    FINE_FACTOR,
+    FINE_GRID,
+    GRID,
+    IGNORE_INDEX,
+    IMAGE_SIZE,
+    NO_PIXEL,
+    NUM_CLASSES,
+    NUM_VOXELS,
+)
+from datasets.geometry import check_depth, check_pose, pixels_to_voxels
+from errors import InputError
+
+# SSCNet's 36 object classes and empty, by raw value; the order is that of its ClassMapping.mat.
+RAW_TO_CLASS = np.full(256, -1, dtype=np.int16)
+RAW_TO_CLASS[:37] = [
+    0, 1, 2, 3, 4, 11, 5, 6, 7, 8, 8, 10, 10, 10, 11, 11, 9, 8, 11,
+    11, 11, 11, 11, 11, 11, 11, 11, 10, 10, 11, 8, 10, 11, 9, 11, 11, 11,
+]  # fmt: skip
+RAW_TO_CLASS[255] = IGNORE_INDEX
+
+_HEADER_BYTES = 4 * (3 + 16)
+_NUM_FINE = int(np.prod(FINE_GRID))
+_BLOCK = FINE_FACTOR**3
+
+
+class Scene(NamedTuple):
+    """A .bin file: what is in the room, and from where it was seen."""
+
+    labels: np.ndarray  # (240, 144, 240) uint8: 0 empty, 1..36 raw classes, 255 outside the room
+    pose: np.ndarray  # (4, 4) float32, camera to world
+    origin: np.ndarray  # (3,) float32, world metres
+
+
+def read_bin(path):
+    """Read an SSCNet .bin: float32 origin (3) and pose (4x4), then uint32 pairs (value, run length).
+
+    Returns Scene. SSCNet's writer drops the last voxel of a volume that is constant, so a shortfall of
+    one voxel is filled with the last value. Raises InputError for anything else that is not a scene.
+    """
+    try:
+        size = os.path.getsize(path)
+        # The longest code of a volume is one pair a voxel: never read (or allocate) beyond it.
+        if size < _HEADER_BYTES + 8 or size > _HEADER_BYTES + 8 * _NUM_FINE:
+            raise InputError(f"{path}: {size} bytes are not the size of an SSCNet .bin file")
+        if (size - _HEADER_BYTES) % 8:
+            raise InputError(f"{path}: truncated: the run-length code ends inside a pair")
+        header = np.fromfile(path, dtype="<f4", count=19)
+        pairs = np.fromfile(path, dtype="<u4", offset=_HEADER_BYTES).reshape(-1, 2)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+    origin, pose = header[:3], check_pose(header[3:].reshape(4, 4), path)
+    if not np.isfinite(origin).all():
+        raise InputError(f"{path}: the grid origin is not finite")
+    values, runs = pairs.T
+    total = int(runs.sum(dtype=np.uint64))
+    if total not in (_NUM_FINE, _NUM_FINE - 1):
+        raise InputError(
+            f"{path}: the run lengths add up to {total} voxels, expected {_NUM_FINE} (240x144x240): "
+            "the file is damaged or of another grid"
+        )
+    if not ((values <= 36) | (values == 255)).all():
+        raise InputError(f"{path}: label values must be 0..36 or 255, found {values.max()}")
+    labels = np.repeat(values.astype(np.uint8), runs)
+    labels = np.pad(labels, (0, _NUM_FINE - total), mode="edge").reshape(FINE_GRID)
+    return Scene(labels, pose, origin)
+
+
+def write_bin(path, labels, pose, origin):
+    """Write an SSCNet .bin. labels: (240, 144, 240) uint8; pose: (4, 4); origin: (3,)."""
+    flat = np.ascontiguousarray(labels, dtype=np.uint8).reshape(-1)
+    if flat.size != _NUM_FINE:
+        raise InputError(f"{path}: labels must be {FINE_GRID}, not {np.shape(labels)}")
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
+    runs = np.diff(starts, append=flat.size)
+    with open(path, "wb") as file:
+        np.asarray(origin, dtype="<f4").reshape(3).tofile(file)
+        np.asarray(pose, dtype="<f4").reshape(4, 4).tofile(file)
+        np.stack([flat[starts], runs], axis=1).astype("<u4").tofile(file)
+
+
+def decode_depth(raw, name="depth image"):
+    """Metres from SSCNet's depth coding: millimetres, rotated right by three bits when read.
+
+    raw: (H, W) uint16. Returns (H, W) float32, 0 = not measured. InputError if the numbers make sense
+    only as plain millimetres.
+    """
+    mm = (raw >> 3) | (raw << 13)
+    measured = mm[mm > 0]
+    # Low bits that are random, as in plain millimetres, put most depths beyond 16 m; without low bits
+    # plain millimetres come out eight times too near, nearer than the sensor sees.
+    if measured.size and not 500 < np.median(measured) <= 16000:
+        raise InputError(
+            f"{name}: the depths make no sense in SSCNet's coding (millimetres rotated left by 3 bits: "
+            f"median {np.median(measured) / 1000:.2f} m); plain millimetres must be encoded first"
+        )
+    return mm.astype(np.float32) / np.float32(1000)
+
+
+def encode_depth(depth):
+    """SSCNet's coding, (H, W) uint16, of depth in metres (0..65.535, rounded to millimetres)."""
+    mm = np.rint(np.asarray(depth, dtype=np.float64) * 1000).astype(np.uint16)
+    return (mm << 3) | (mm >> 13)
+
+
+def read_depth(path):
+    """Depth of an SSCNet .png: (480, 640) float32 metres, 0 = not measured.
+
+    Raises InputError if the file is missing, is not a 16-bit grey PNG of 640x480, or is not coded so.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = file.read(26)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    # The header is checked before OpenCV allocates what it promises.
+    if header[:8] != b"\x89PNG\r\n\x1a\n" or len(header) < 26:
+        raise InputError(f"{path}: not a PNG file")
+    width, height = np.frombuffer(header, dtype=">u4", count=2, offset=16)
+    bits, color = header[24], header[25]
+    if (height, width) != IMAGE_SIZE:
+        raise InputError(f"{path}: depth must be 640x480 pixels, not {width}x{height}")
+    if bits != 16 or color != 0:
+        raise InputError(f"{path}: depth must be a 16-bit grey PNG, not {bits}-bit of type {color}")
+    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if raw is None or raw.dtype != np.uint16 or raw.shape != IMAGE_SIZE:
+        raise InputError(f"{path}: damaged PNG: cannot be decoded")
+    return decode_depth(raw, path)
+
+
+def downsample_labels(labels):
+    """Vote 2 cm raw labels into 8 cm classes.
+
+    labels: (240, 144, 240) uint8, raw values 0..36 and 255.
+    Returns (60, 36, 60) int32 in 0..11 and 255. In each 4x4x4 block: with at most 5 % objects (three
+    voxels) the most frequent of empty, the classes and 255, else the most frequent class 1..11; ties go
+    to the smaller value, so empty wins over 255. Raises InputError for unknown raw values.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != FINE_GRID:
+        raise InputError(f"labels must be {FINE_GRID}, not {labels.shape}")
+    classes = RAW_TO_CLASS[labels]
+    if classes.min() < 0:
+        raise InputError("label values must be 0..36 or 255")
+    classes[classes == IGNORE_INDEX] = NUM_CLASSES  # votes last, counts fit an array of 13
+    f = FINE_FACTOR
+    blocks = classes.reshape(GRID[0], f, GRID[1], f, GRID[2], f).transpose(0, 2, 4, 1, 3, 5)
+    blocks = blocks.reshape(NUM_VOXELS, _BLOCK)
+    bins = blocks + np.arange(NUM_VOXELS)[:, None] * (NUM_CLASSES + 1)
+    counts = np.bincount(bins.reshape(-1), minlength=NUM_VOXELS * (NUM_CLASSES + 1))
+    counts = counts.reshape(NUM_VOXELS, NUM_CLASSES + 1)
+
+    nearly_empty = counts[:, 0] + counts[:, NUM_CLASSES] > 0.95 * _BLOCK
+    votes = np.where(
+        nearly_empty, counts.argmax(axis=1), 1 + counts[:, 1:NUM_CLASSES].argmax(axis=1)
+    )
+    votes[votes == NUM_CLASSES] = IGNORE_INDEX
+    return votes.reshape(GRID).astype(np.int32)
+
+
+def mapping_from_depth(depth, K, pose, origin, keep_unmeasured=True):
+    """The pixel that each 8 cm voxel takes its image feature from.
+
+    depth: (480, 640) metres; K: (3, 3); pose: (4, 4) camera to world; origin: (3,) metres;
+    keep_unmeasured: see geometry.pixels_to_voxels.
+    Returns (60, 36, 60) int64: the largest linear pixel index v * 640 + u whose point falls into the
+    voxel, 307200 if none. A pixel is in at most one voxel. Raises InputError for an unusable depth or
+    pose.
+    """
+    depth, pose = check_depth(depth), check_pose(pose)
+    if depth.shape != IMAGE_SIZE:
+        raise InputError(f"depth must be {IMAGE_SIZE}, not {depth.shape}")
+    pixels, voxels = pixels_to_voxels(depth, K, pose, origin, keep_unmeasured)
+    mapping = np.full(GRID, NO_PIXEL, dtype=np.int64)
+    # Pixels ascend and NumPy keeps the last of repeated assignments: the largest index.
+    mapping[tuple((voxels // FINE_FACTOR).T)] = pixels
+    return mapping
+
+
+def label_weight(labels, tsdf):
+    """Voxels that are trained on and scored: every object, and whatever the camera could not see.
+
+    labels: (60, 36, 60) classes; tsdf: (60, 36, 60). Returns (60, 36, 60) bool. Voxels of label 255
+    may be included; losses and metrics leave them out.
+    """
+    return ((labels > 0) & (labels < IGNORE_INDEX)) | (tsdf < -0.5)

@@ -1,0 +1,175 @@
+"""Every setting, with the paper's value as default.
+
+    cfg = load_config("configs/nyu_small.yaml", ["train.epochs=2", "data.root=/data/NYU"])
+    cfg.train.epochs  # 2
+
+A preset (configs/*.yaml) holds only what differs from the defaults; `key.sub=value` overrides it.
+"""
+
+import argparse
+import copy
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+from easydict import EasyDict
+
+from errors import InputError
+
+DEFAULTS = {
+    "seed": 0,  # of initialisation, order, augmentation, dropout and flips
+    "output": "",  # folder that test_NYU.py writes; empty: visual_pred/<name of the checkpoint>
+    "data": {
+        "root": "data/NYU",  # prepared NYU folder (docs/DATA.md)
+        "cad_root": "",  # folder with TSDF-CAD; empty: NYUCAD beside data.root
+        "train_ids": "",  # file with scene ids; empty: <root>/train.txt, else all in train/RGB
+        "test_ids": "",  # likewise for the scenes to evaluate
+        "input": "",  # tsdf or tsdf_cad; empty: tsdf_cad for a teacher, tsdf for a student
+        "photometric": "original",  # colour augmentation: original (as published) or standard
+        "workers": 6,  # loader processes per training process
+    },
+    "model": {
+        "encoder": "mit_b2",  # of the 2DNet: a name of segmentation-models-pytorch
+        "pretrained": "checkpoint/mit_b2.pth",  # its weights: a file, imagenet (download), none
+        "freeze_encoder": True,  # train everything but the 2D encoder
+        "head": "segformer",  # of the 2DNet: segformer, or sketch for the paper's ResNet50
+        "image_scale": 1.0,  # the image is resized by it before the 2D encoder
+        "width": 256,  # feature width f of the 2D head and the 3D networks
+        "stem": 64,  # channels of the TSDF stem
+    },
+    "loss": {
+        "label_smoothing": 0.2,  # of both cross-entropies
+        "weight_3d": 1.0,  # cross-entropy of the voxels
+        "weight_2d": 0.25,  # cross-entropy of the mapped pixels
+        "weight_kd_t": 0.25,  # KD-T: TSDF features
+        "weight_kd_sc": 0.25,  # KD-SC: class centres
+        "weight_kd_sa": 0.25,  # KD-SA: voxel-to-centre affinities
+    },
+    "train": {
+        "epochs": 100,  # length of training and of the cosine schedule
+        "batch_size": 2,  # scenes per process and forward pass
+        "accumulate": 1,  # forward passes per optimiser step
+        "lr": 1e-3,  # learning rate of the first epoch
+        "lr_min": 1e-7,  # learning rate that the cosine approaches
+        "weight_decay": 0.05,  # of weights with two or more dimensions
+        "clip_norm": 10.0,  # L2 norm to which gradients are clipped
+        "precision": "fp32",  # fp32, bf16 or fp16 (mixed)
+        "sync_bn": True,  # shared batch statistics over processes (CUDA only)
+        "eval_every": 1,  # epochs between evaluations on the test scenes; 0: after the last only
+        "teacher_path": "teacher/Teacher_ckpt.pth",  # written by train_teacher.py
+        "student_path": "checkpoint/CleanerS_ckpt.pth",  # written by train_student.py
+    },
+}
+
+CHOICES = {
+    "data.input": ("", "tsdf", "tsdf_cad"),
+    "data.photometric": ("original", "standard"),
+    "model.head": ("segformer", "sketch"),
+    "train.precision": ("fp32", "bf16", "fp16"),
+}
+
+# Smallest allowed value of a number; 0 (and above) where nothing is said here.
+MINIMUM = {
+    "model.width": 4,
+    "model.stem": 1,
+    "train.epochs": 1,
+    "train.batch_size": 1,
+    "train.accumulate": 1,
+}
+
+
+def _convert(key: str, value, default, source: str):
+    """The value in the type of its default; 1e-3 is a string to YAML, but a number to us."""
+    kind = type(default)
+    wrong = InputError(f"{source}: {key} must be of type {kind.__name__}, not {value!r}")
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            value = float(value)
+        except ValueError:
+            raise wrong from None
+    if kind is str and value is None:
+        value = ""
+    if type(value) is not kind:
+        raise wrong
+    if key in CHOICES and value not in CHOICES[key]:
+        allowed = ", ".join(choice or "(empty)" for choice in CHOICES[key])
+        raise InputError(f"{source}: {key} must be one of {allowed}, not {value!r}")
+    if kind in (int, float) and not MINIMUM.get(key, 0) <= value < float("inf"):
+        raise InputError(f"{source}: {key} must be at least {MINIMUM.get(key, 0)}, not {value}")
+    if key == "model.width" and value % 4:
+        raise InputError(f"{source}: model.width must be a multiple of 4, not {value}")
+    return value
+
+
+def _all_keys(settings: dict, prefix: str = "") -> Iterable[str]:
+    for key, value in settings.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from _all_keys(value, f"{prefix}{key}.")
+
+
+def _merge(settings: dict, changes: dict, source: str, prefix: str = "") -> None:
+    if not isinstance(changes, dict):
+        where = prefix.rstrip(".") or "a preset"
+        raise InputError(f"{source}: {where} must hold `key: value` lines, not {changes!r}")
+    for name, value in changes.items():
+        key = f"{prefix}{name}"
+        if name not in settings:
+            close = difflib.get_close_matches(key, list(_all_keys(DEFAULTS)), n=1, cutoff=0)
+            raise InputError(f"{source}: unknown setting {key}; did you mean {close[0]}?")
+        if isinstance(settings[name], dict):
+            _merge(settings[name], value, source, f"{key}.")
+        else:
+            settings[name] = _convert(key, value, settings[name], source)
+
+
+def _parse_yaml(text: str, source: str):
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def merge_config(settings: dict, changes: dict, source: str, overrides: Iterable[str] = ()):
+    """Settings with changes and `key.sub=value` overrides, checked. Nothing is changed in place.
+
+    Args:
+        source: where the changes come from, for error messages.
+
+    Raises:
+        InputError: unknown setting (names the closest valid one), wrong type or value.
+    """
+    merged = copy.deepcopy(dict(settings))
+    _merge(merged, changes, source)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise InputError(f"{override!r} is not a setting: write key.sub=value")
+        change = _parse_yaml(text, override)
+        for name in reversed(key.split(".")):
+            change = {name: change}
+        _merge(merged, change, override)
+    return EasyDict(merged)
+
+
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> EasyDict:
+    """The defaults, changed by a preset and by `key.sub=value` overrides.
+
+    Raises:
+        InputError: unreadable file, unknown setting, wrong type or value.
+    """
+    changes = {}
+    if path is not None:
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} cannot be read as a preset: {error}") from error
+        changes = _parse_yaml(text, str(path)) or {}
+    return merge_config(DEFAULTS, changes, str(path), overrides)
+
+
+def parse_settings(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse a script's command line; `args.overrides` has the key.sub=value words."""
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="change a setting")
+    return parser.parse_intermixed_args()

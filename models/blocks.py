@@ -1,0 +1,110 @@
+"""The 3D building blocks that 3D-TSDFNet and 3D-SSCNet share.
+
+Volumes are (B, C, X, Y, Z); kernels are given in the same order.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def _downsample(channels_in: int, channels_out: int, stride) -> nn.Sequential:
+    return nn.Sequential(
+        nn.AvgPool3d(stride, stride),
+        nn.Conv3d(channels_in, channels_out, 1, bias=False),
+        nn.BatchNorm3d(channels_out),
+    )
+
+
+class DDRBlock(nn.Module):
+    """Residual bottleneck with a 3x3x3 kernel decomposed into one convolution per axis.
+
+    Dimensional decomposition residual block (DDRNet, CVPR 2019), as CleanerS uses it: along Z, then
+    Y, then X, each result added to the next ones.
+
+    Args:
+        channels_in: channels of the input.
+        planes: channels inside the bottleneck.
+        channels_out: channels of the output.
+        stride: 1, or 2 to halve every axis.
+        dilation: of the three decomposed convolutions.
+    """
+
+    def __init__(
+        self, channels_in: int, planes: int, channels_out: int, stride: int = 1, dilation: int = 1
+    ):
+        super().__init__()
+        d, s = dilation, stride
+        self.conv1 = nn.Conv3d(channels_in, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm3d(planes)
+        self.conv2 = nn.Conv3d(
+            planes, planes, (1, 1, 3), (1, 1, s), (0, 0, d), dilation=(1, 1, d), bias=False
+        )
+        self.bn2 = nn.BatchNorm3d(planes)
+        self.conv3 = nn.Conv3d(
+            planes, planes, (1, 3, 1), (1, s, 1), (0, d, 0), dilation=(1, d, 1), bias=False
+        )
+        self.bn3 = nn.BatchNorm3d(planes)
+        self.conv4 = nn.Conv3d(
+            planes, planes, (3, 1, 1), (s, 1, 1), (d, 0, 0), dilation=(d, 1, 1), bias=False
+        )
+        self.bn4 = nn.BatchNorm3d(planes)
+        self.conv5 = nn.Conv3d(planes, channels_out, 1, bias=False)
+        self.bn5 = nn.BatchNorm3d(channels_out)
+        self.stride = stride
+        if stride != 1:
+            self.downsample = _downsample(channels_in, channels_out, stride)
+            self.downsample2 = _downsample(planes, planes, (1, s, 1))
+            self.downsample3 = _downsample(planes, planes, (s, 1, 1))
+            self.downsample4 = _downsample(planes, planes, (s, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out1 = F.relu(self.bn1(self.conv1(x)))
+        out2 = self.bn2(self.conv2(out1))
+        out3 = self.bn3(self.conv3(F.relu(out2)))
+        if self.stride != 1:
+            out2 = self.downsample2(out2)
+        out3 = out3 + out2
+        out4 = self.bn4(self.conv4(F.relu(out3)))
+        if self.stride != 1:
+            out2, out3 = self.downsample3(out2), self.downsample4(out3)
+            x = self.downsample(x)
+        out5 = self.bn5(self.conv5(F.relu(out4 + out2 + out3)))
+        return F.relu(out5 + x)
+
+
+def _stage(channels_in: int, first_planes: int, channels_out: int) -> nn.Sequential:
+    """One halving block, then three of dilation 1, 2 and 3."""
+    rest = [DDRBlock(channels_out, channels_out // 4, channels_out, dilation=d) for d in (1, 2, 3)]
+    return nn.Sequential(DDRBlock(channels_in, first_planes, channels_out, stride=2), *rest)
+
+
+def _upsample(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose3d(channels_in, channels_out, 3, stride=2, padding=1, output_padding=1),
+        nn.BatchNorm3d(channels_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class UNet3D(nn.Module):
+    """Two halvings and two doublings with one skip connection; same size in and out.
+
+    Args:
+        width: feature width f, in and out; 2f at the lowest resolution. A multiple of 4.
+        dropout: probability of the dropout behind the first doubling.
+
+    Shape: (B, f, X, Y, Z) -> (B, f, X, Y, Z), >= 0; X, Y, Z multiples of 4.
+    """
+
+    def __init__(self, width: int, dropout: float = 0.0):
+        super().__init__()
+        self.down1 = _stage(width, width // 4, width)
+        self.down2 = _stage(width, width // 4, 2 * width)
+        self.up1 = _upsample(2 * width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.up2 = _upsample(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = self.down1(x)
+        quarter = self.down2(half)
+        return self.up2(self.dropout(self.up1(quarter)) + half)

@@ -1,0 +1,220 @@
+"""2DNet: an encoder of segmentation-models-pytorch and a light head."""
+
+import contextlib
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from constants import NUM_CLASSES
+from errors import InputError
+from models.checkpoints import load_strictly, read_file
+
+SKETCH_ENCODERS = ("tu-resnet50s", "resnet50")  # deep stem as in 3D-Sketch; torchvision's stem
+
+
+def _encoder(name: str) -> nn.Module:
+    try:
+        encoder = smp.encoders.get_encoder(name, weights=None)
+    except Exception as error:  # each encoder family of the library raises its own types
+        raise InputError(
+            f"model.encoder={name}: segmentation-models-pytorch cannot build it ({error})"
+        ) from error
+    if len(encoder.out_channels) < 5 or 0 in encoder.out_channels[-4:]:
+        raise InputError(f"model.encoder={name} does not have four levels at strides 4 to 32")
+    return encoder
+
+
+def _sketch_resnet50(name: str) -> nn.Module:
+    """ResNet50 with output stride 16 and the dilations 2, 4, 8 that 3D-Sketch gives to layer4."""
+    if name not in SKETCH_ENCODERS:
+        raise InputError(
+            f"model.head=sketch needs model.encoder={' or '.join(SKETCH_ENCODERS)}, not {name}"
+        )
+    encoder = smp.encoders.get_encoder(name, weights=None, output_stride=16)
+    layer4 = encoder.model.layer4 if name.startswith("tu-") else encoder.layer4
+    for block, dilation in zip(layer4, (2, 4, 8), strict=True):
+        block.conv2.dilation = block.conv2.padding = (dilation, dilation)
+    return encoder
+
+
+class SegFormerHead(nn.Module):
+    """The light head of SegFormer: one linear layer per level, fuse, classify.
+
+    Args:
+        channels: of the four levels at strides 4, 8, 16, 32.
+        width: feature width f.
+    """
+
+    feature_align_corners = False
+    logits_align_corners = True
+
+    def __init__(self, channels: list[int], width: int):
+        super().__init__()
+        self.linear = nn.ModuleList(nn.Linear(c, width) for c in channels)
+        self.dropout = nn.Dropout(0.5)
+        self.fuse = nn.Sequential(
+            nn.Conv2d(4 * width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        self.classifier = nn.Conv2d(width, NUM_CLASSES, 1)
+
+    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Four levels (B, C, h, w) -> features (B, f, h, w) >= 0, logits (B, 12, h, w)."""
+        size = levels[0].shape[2:]
+        maps = []
+        for linear, level in zip(self.linear, levels, strict=True):
+            x = linear(level.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            if x.shape[2:] != size:
+                x = F.interpolate(x, size, mode="bilinear", align_corners=False)
+            maps.append(x)
+        feature = self.fuse(self.dropout(torch.cat(maps[::-1], dim=1)))
+        return feature, self.classifier(feature)
+
+
+class SketchHead(nn.Module):
+    """The head of 3D-Sketch on the last level of a ResNet50, and our classifier for the 2D loss.
+
+    Args:
+        channels: of the levels; only the last is used.
+        width: feature width f.
+    """
+
+    feature_align_corners = True
+    logits_align_corners = True
+
+    def __init__(self, channels: list[int], width: int):
+        super().__init__()
+        self.reduce = nn.Sequential(
+            nn.Conv2d(channels[-1], width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+        self.classifier = nn.Conv2d(width, NUM_CLASSES, 1)
+
+    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """As SegFormerHead; the maps have the size of the last level."""
+        feature = self.reduce(levels[-1])
+        return feature, self.classifier(feature)
+
+
+class Net2D(nn.Module):
+    """2DNet (paper section 3.1): image to a feature map and a logit map of lower resolution.
+
+    Args:
+        encoder: a name of segmentation-models-pytorch.
+        head: "segformer", or "sketch" for the paper's ResNet50 (`tu-resnet50s` or `resnet50`).
+        width: feature width f.
+        freeze: train the head alone. As in the paper, a frozen encoder's stochastic depth stays
+            active in training. Its batch norms use their running statistics, but for the sketch
+            head, where they are updated as in 3D-Sketch.
+        image_scale: the image is resized by it before the encoder.
+
+    Shape: image (B, 3, 480, 640), ImageNet-normalised RGB -> features (B, f, h, w), logits
+    (B, 12, h, w).
+    """
+
+    def __init__(self, encoder: str, head: str, width: int, freeze: bool, image_scale: float):
+        super().__init__()
+        self.encoder = _sketch_resnet50(encoder) if head == "sketch" else _encoder(encoder)
+        channels = list(self.encoder.out_channels)[-4:]
+        self.head = {"segformer": SegFormerHead, "sketch": SketchHead}[head](channels, width)
+        self.freeze = freeze
+        self.image_scale = image_scale
+        self.encoder.requires_grad_(not freeze)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        if self.freeze and not isinstance(self.head, SketchHead):
+            for module in self.encoder.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        if self.image_scale != 1:
+            image = F.interpolate(
+                image, scale_factor=self.image_scale, mode="bilinear", antialias=True
+            )
+        with torch.no_grad() if self.freeze else contextlib.nullcontext():
+            levels = self.encoder(image)[-4:]
+        return self.head(levels)
+
+
+# The classifiers of SegFormer, torchvision's ResNet and MobileNet, which the 2DNet does not have.
+CLASSIFIER_KEYS = ("head.", "fc.", "classifier.")
+# 3D-Sketch's names of the deep stem -> timm's.
+DEEP_STEM = {
+    "conv1.": "conv1.0.",
+    "bn1.": "conv1.1.",
+    "conv2.": "conv1.3.",
+    "bn2.": "conv1.4.",
+    "conv3.": "conv1.6.",
+    "bn3.": "bn1.",
+}
+
+
+def _deep_stem_name(key: str) -> str:
+    old = next((prefix for prefix in DEEP_STEM if key.startswith(prefix)), "")
+    return DEEP_STEM.get(old, "") + key[len(old) :]
+
+
+def _encoder_weights_from_file(path: str, name: str) -> dict[str, Tensor]:
+    state = read_file(path)
+    state = state.get("state_dict", state)
+    if not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path} is not a state dict of encoder weights")
+    state = {
+        key.removeprefix("module."): value
+        for key, value in state.items()
+        if not key.removeprefix("module.").startswith(CLASSIFIER_KEYS)
+    }
+    if "conv3.weight" in state:
+        state = {_deep_stem_name(key): value for key, value in state.items()}
+    return {f"model.{key}": v for key, v in state.items()} if name.startswith("tu-") else state
+
+
+def stem_of_weights(cfg_model) -> str:
+    """The encoder whose stem fits a ResNet50 file: `conv1.weight` is 3x3 deep or 7x7 plain.
+
+    Returns:
+        `tu-resnet50s` or `resnet50` where model.pretrained is such a file, else model.encoder.
+    """
+    if cfg_model.encoder not in SKETCH_ENCODERS or not _is_file(cfg_model.pretrained):
+        return cfg_model.encoder
+    conv1 = read_file(cfg_model.pretrained).get("conv1.weight")
+    if not isinstance(conv1, Tensor):
+        raise InputError(f"{cfg_model.pretrained} has no conv1.weight: not a ResNet50's weights")
+    return "resnet50" if conv1.shape[-1] == 7 else "tu-resnet50s"
+
+
+def _is_file(pretrained: str) -> bool:
+    return pretrained.endswith((".pth", ".pt", ".tar")) or "/" in pretrained
+
+
+def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
+    """Fill the encoder of a Net2D with pretrained weights.
+
+    Args:
+        name: of the encoder (setting model.encoder).
+        pretrained: a file (SegFormer's mit_b*.pth, torchvision's or 3D-Sketch's ResNet50, or any
+            whose keys are those of the encoder), the name of weights that
+            segmentation-models-pytorch downloads (`imagenet`), or `none`.
+
+    Raises:
+        InputError: unreadable file, keys or shapes that do not fit, failed download.
+    """
+    if pretrained == "none":
+        return
+    if _is_file(pretrained):
+        load_strictly(net.encoder, _encoder_weights_from_file(pretrained, name), pretrained)
+        return
+    try:
+        weights = True if name.startswith("tu-") else pretrained
+        encoder = smp.encoders.get_encoder(name, weights=weights)
+    except Exception as error:  # no network, no such weights: the hub's clients raise many types
+        raise InputError(
+            f"model.pretrained={pretrained}: no weights of that name for {name} could be "
+            f"downloaded ({error}); give a file, or none"
+        ) from error
+    load_strictly(net.encoder, encoder.state_dict(), f"model.pretrained={pretrained}")

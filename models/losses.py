@@ -1,0 +1,152 @@
+"""Supervised losses, and the distillation losses KD-T, KD-SC and KD-SA (paper section 3.3).
+
+Every loss is a sum over a part of the batch divided by a count. The counts of a whole global batch
+(several processes, gradient accumulation) can be given, so that the partial losses add up to what
+one process would compute on the whole.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from constants import IGNORE_INDEX, NO_VOXEL, NUM_CLASSES
+
+
+class LossCounts(NamedTuple):
+    """What the losses are means over."""
+
+    samples: Tensor  # ()
+    voxels: Tensor  # () supervised voxels
+    pixels: Tensor  # () mapped pixels with a label
+
+
+def supervised_voxels(batch: dict) -> Tensor:
+    """(B, 60, 36, 60) bool: where the loss and the paper's evaluation look."""
+    return batch["label_weight"] & (batch["label3d"] != IGNORE_INDEX)
+
+
+def pixel_labels(batch: dict) -> Tensor:
+    """(P,) int64 in 0..11 and 255: the label of the voxel that each mapped pixel sees.
+
+    label_weight plays no part here.
+    """
+    mapping2d = batch["mapping2d"].flatten(1)
+    mapped = mapping2d != NO_VOXEL
+    labels = batch["label3d"].flatten(1).gather(1, mapping2d.clamp(min=0))
+    return labels[mapped]
+
+
+def count_losses(batch: dict) -> LossCounts:
+    labels = pixel_labels(batch)
+    return LossCounts(
+        torch.tensor(len(batch["label3d"]), device=labels.device),
+        supervised_voxels(batch).sum(),
+        (labels != IGNORE_INDEX).sum(),
+    )
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, count: Tensor) -> Tensor:
+    """Label-smoothed cross-entropy over (N, 12) logits; 0 where every label is ignored."""
+    total = F.cross_entropy(
+        logits, labels, ignore_index=IGNORE_INDEX, label_smoothing=smoothing, reduction="sum"
+    )
+    return total / count.clamp(min=1)
+
+
+def supervised_losses(
+    out, batch: dict, label_smoothing: float = 0.2, counts: LossCounts | None = None
+) -> dict[str, Tensor]:
+    """Cross-entropy of the voxels and of the mapped pixels.
+
+    Args:
+        out: SSCOutput of the network.
+        batch: with label3d, label_weight and mapping2d.
+        counts: of the global batch; by default those of this batch.
+
+    Returns:
+        loss_3d and loss_2d, unweighted scalars, float32.
+    """
+    counts = counts or count_losses(batch)
+    voxels = supervised_voxels(batch)
+    logits = out.logits.permute(0, 2, 3, 4, 1)[voxels].float()
+    return {
+        "loss_3d": _cross_entropy(logits, batch["label3d"][voxels], label_smoothing, counts.voxels),
+        "loss_2d": _cross_entropy(
+            out.logits_2d.float(), pixel_labels(batch), label_smoothing, counts.pixels
+        ),
+    }
+
+
+def _class_centres(logits: Tensor, one_hot: Tensor, size: Tensor) -> Tensor:
+    """(12, 12): the mean logits of the voxels of each class, 0 where a class is absent."""
+    return one_hot.T @ logits / size.clamp(min=1).unsqueeze(1)
+
+
+def _affinities(logits: Tensor, centres: Tensor) -> Tensor:
+    """(N, 12): cosine of each voxel's logits with each class centre."""
+    return F.normalize(logits, dim=1, eps=1e-8) @ F.normalize(centres, dim=1, eps=1e-8).T
+
+
+def _semantic_distillation(student: Tensor, teacher: Tensor, labels: Tensor) -> tuple:
+    """KD-SC and KD-SA of one sample's supervised voxels: (N, 12) logits and (N,) labels in 0..11.
+
+    The centres are those of the classes present, without empty; the voxels include the empty ones.
+    """
+    one_hot = F.one_hot(labels, NUM_CLASSES).to(student.dtype)
+    size = one_hot.sum(dim=0)
+    present = (size > 0).to(student.dtype)
+    present[0] = 0
+    num_present = present.sum().clamp(min=1)
+
+    centre_s = _class_centres(student, one_hot, size)
+    centre_t = _class_centres(teacher, one_hot, size)
+    divergence = F.kl_div(
+        centre_s.log_softmax(dim=1), centre_t.log_softmax(dim=1), reduction="none", log_target=True
+    ).sum(dim=1)
+    kd_sc = (divergence * present).sum() / num_present
+
+    difference = _affinities(student, centre_s) - _affinities(teacher, centre_t)
+    kd_sa = (difference.square() * present).sum() / (num_present * max(len(labels), 1))
+    return kd_sc, kd_sa
+
+
+def distillation_losses(
+    out, teacher_out, batch: dict, counts: LossCounts | None = None
+) -> dict[str, Tensor]:
+    """What the student learns from the teacher on the clean surface.
+
+    - kd_t: mean squared difference of the TSDF features over all voxels and channels.
+    - kd_sc: KL divergence, teacher to student, between the softmax of the class centres (mean
+      logits by ground-truth class), mean over the classes present.
+    - kd_sa: mean squared difference of the cosines between voxels and class centres.
+
+    Each is a mean over the samples; a sample without a labelled object adds 0 to kd_sc and kd_sa.
+
+    Args:
+        out, teacher_out: SSCOutput of student and teacher.
+        batch: with label3d and label_weight.
+        counts: of the global batch; by default those of this batch.
+
+    Returns:
+        kd_t, kd_sc and kd_sa, unweighted scalars, float32.
+    """
+    samples = len(batch["label3d"]) if counts is None else counts.samples
+    here = len(batch["label3d"])
+    kd_t = F.mse_loss(out.tsdf_feature.float(), teacher_out.tsdf_feature.float()) * here / samples
+
+    pairs = []
+    for student, teacher, labels, voxels in zip(
+        out.logits, teacher_out.logits, batch["label3d"], supervised_voxels(batch), strict=True
+    ):
+        where = voxels.flatten().nonzero().squeeze(1)
+        pairs.append(
+            _semantic_distillation(
+                student.flatten(1)[:, where].T.float(),
+                teacher.flatten(1)[:, where].T.float(),
+                labels.flatten()[where],
+            )
+        )
+    kd_sc, kd_sa = (torch.stack(terms).sum() / samples for terms in zip(*pairs, strict=True))
+    return {"kd_t": kd_t, "kd_sc": kd_sc, "kd_sa": kd_sa}

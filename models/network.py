@@ -1,0 +1,53 @@
+"""The figure of the paper: 2DNet, projection, 3D-TSDFNet, sum, 3D-SSCNet."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.image_net import Net2D
+from models.projection import fill_holes, mapped_pixels, project, sample_bilinear
+from models.ssc_net import SSCNet
+from models.tsdf_net import TSDFNet
+
+
+class SSCOutput(NamedTuple):
+    logits: Tensor  # (B, 12, 60, 36, 60) voxel class logits, never flipped
+    logits_2d: Tensor  # (P, 12) class logits at the mapped pixels, by sample, then raster order
+    tsdf_feature: Tensor  # (B, f, 60, 36, 60), >= 0: what KD-T compares
+
+
+class CleanerS(nn.Module):
+    """The network of teacher and student alike."""
+
+    def __init__(self, net_2d: Net2D, tsdf_net: TSDFNet, ssc_net: SSCNet):
+        super().__init__()
+        self.net_2d = net_2d
+        # Convolutions over volumes, transposed ones above all, are faster with channels last.
+        self.tsdf_net = tsdf_net.to(memory_format=torch.channels_last_3d)
+        self.ssc_net = ssc_net.to(memory_format=torch.channels_last_3d)
+
+    def forward(
+        self,
+        image: Tensor,
+        mapping2d: Tensor,
+        tsdf: Tensor,
+        flips: tuple[bool, bool] | None = None,
+    ) -> SSCOutput:
+        """
+        Args:
+            image: (B, 3, 480, 640) float, ImageNet-normalised RGB.
+            mapping2d: (B, 480, 640) int, flat voxel index of a pixel, -1 none.
+            tsdf: (B, 1, 60, 36, 60) float in [-1, 1].
+            flips: of the volume in 3D-SSCNet along (X, Z); None draws them in training.
+        """
+        feature, logits_2d = self.net_2d(image)
+        pixels = mapped_pixels(mapping2d)
+        head, full_size = self.net_2d.head, mapping2d.shape[1:]
+        seen = sample_bilinear(feature, pixels, full_size, head.feature_align_corners)
+        logits_2d = sample_bilinear(logits_2d, pixels, full_size, head.logits_align_corners)
+
+        tsdf_feature = self.tsdf_net(tsdf)
+        volume = fill_holes(project(seen, pixels, len(image)))
+        logits = self.ssc_net(volume + tsdf_feature, flips)
+        return SSCOutput(logits, logits_2d, tsdf_feature)

@@ -16,6 +16,7 @@ labels in .../GT beside it or in <root>/Label, TSDF-CAD also in
 Every volume holds 60 * 36 * 60 values in the voxel order (x * 36 + y) * 60 + z.
 """
 
+import math
 import re
 import zipfile
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ from constants import (
 )
 from datasets import transforms
 from errors import InputError
+
+cv2.setNumThreads(0)  # samples are read in parallel by the DataLoader's workers
 
 SPLITS = ("train", "test")
 # As named by the original code, by 3D-Sketch and by MonoScene; the first that exists is read.
@@ -120,7 +123,7 @@ class NYUDataset(Dataset):
         sample = {
             "name": scene.name,
             "image": torch.from_numpy(image),
-            "mapping2d": torch.from_numpy(mapping2d).long(),
+            "mapping2d": torch.from_numpy(mapping2d.astype(np.int64)),
             "mapping": torch.from_numpy(mapping),
             "tsdf": torch.from_numpy(read_tsdf(scene.tsdf)[None]),
             "label3d": torch.from_numpy(read_label(scene.label)),
@@ -154,36 +157,27 @@ def find_scenes(root, split, cad_root=None, ids=None):
         if not scene_ids:
             raise InputError(f"{rgb_dir}: no NYUxxxx_rgb.png or .jpg in it; {_expected(root)}")
 
-    scenes, missing = [], []
+    scenes = []
     for scene_id in scene_ids:
         archive = f"{scene_id}.npz"
-        images = [rgb_dir / f"NYU{scene_id}{suffix}" for suffix in IMAGE_SUFFIXES]
-        labels = [folder / archive for folder in label_dirs]
-        cads = [None]
+        other = "add it, or leave the scene out of the id list"
+        tsdf_cad = None
         if cad_root is not None:
             cad_dir = Path(cad_root) / "TSDF"
-            cads = [cad_dir / archive, cad_dir / f"{split}set" / "depth" / archive]
-        candidates = (images, labels, [root / "Mapping" / archive], [root / "TSDF" / archive], cads)
-        files = [
-            next((path for path in paths if path is None or path.is_file()), None)
-            for paths in candidates
-        ]
-        scenes.append(Scene(scene_id, *files))
-        missing += [
-            paths[0]
-            for paths, path in zip(candidates, files, strict=True)
-            if path is None and paths[0] is not None
-        ]
-    if missing:
-        cads = [path for path in missing if cad_root is not None and path.is_relative_to(cad_root)]
-        others = f" (and {len(missing) - 1} other files)" if len(missing) > 1 else ""
-        if len(cads) == len(missing):
-            advice = (
-                f"make TSDF-CAD with `python prepare_NYU.py cad --root {root} --out {cad_root}`"
+            tsdf_cad = _first_file(
+                [cad_dir / archive, cad_dir / f"{split}set" / "depth" / archive],
+                f"make TSDF-CAD with `python prepare_NYU.py cad --root {root} --out {cad_root}`",
             )
-        else:
-            advice = "add it, or leave the scene out of the id list"
-        raise InputError(f"{missing[0]}: missing{others}; {advice}")
+        scenes.append(
+            Scene(
+                id=scene_id,
+                image=_first_file([rgb_dir / f"NYU{scene_id}{s}" for s in IMAGE_SUFFIXES], other),
+                label=_first_file([folder / archive for folder in label_dirs], other),
+                mapping=_first_file([root / "Mapping" / archive], other),
+                tsdf=_first_file([root / "TSDF" / archive], other),
+                tsdf_cad=tsdf_cad,
+            )
+        )
     return scenes
 
 
@@ -245,46 +239,55 @@ def read_label(path):
 def read_label_weight(path):
     """Read the label weight beside a TSDF: (60, 36, 60) bool, the voxels that count."""
     weight = _read_volume(path, "arr_1", np.float32)
-    if not np.isin(weight, (0, 1)).all():
+    if not ((weight == 0) | (weight == 1)).all():
         raise InputError(f"{path}: label weights (arr_1) other than 0 and 1; make it again")
     return weight != 0
 
 
 def _read_volume(path, key, dtype):
-    """Read an array of an .npz and cast it, without loss, to (60, 36, 60) `dtype`.
+    """Read an array of an .npz as (60, 36, 60) `dtype`, integers without loss.
 
-    The header is judged before anything is unpacked, so that a file cannot ask for much memory.
+    Not np.load: it allocates what a header asks for, and takes longer. Here the header is judged
+    first, and no more is unpacked than a volume has.
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
-            version = np.lib.format.read_magic(member)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, fortran_order, stored = read_header(member)
-            usable = stored.kind in "biuf" and int(np.prod(shape)) == NUM_VOXELS
-            # One byte more than there should be: reading on to the end checks the checksum.
-            data = member.read(NUM_VOXELS * stored.itemsize + 1) if usable else b""
+            shape, fortran_order, stored = _read_header(member)
+            if stored.kind not in "biuf" or math.prod(shape) != NUM_VOXELS:
+                raise ValueError(f"it is {stored} {shape} instead of {NUM_VOXELS} numbers")
+            data = bytearray()
+            # In small pieces, and on to the end of the member, where zipfile compares checksums.
+            while piece := member.read(1 << 16):
+                data += piece
+                if len(data) > NUM_VOXELS * stored.itemsize:
+                    raise ValueError("it is longer than its header says")
+        array = np.frombuffer(data, stored).reshape(shape, order="F" if fortran_order else "C")
+        array = array.reshape(GRID)
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and inf are found later
+            volume = array.astype(dtype)
+        if np.issubdtype(dtype, np.integer) and not np.array_equal(volume, array):
+            raise ValueError("it does not hold whole numbers")
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing") from error
     except Exception as error:  # whatever zip files and their decompressors have in store
         raise InputError(
-            f"{path}: no readable array {key} ({_one_line(error)}); make or get the file again"
+            f"{path}: no usable array {key} ({_one_line(error)}); make or get the file again"
         ) from error
-    if not usable:
-        raise InputError(
-            f"{path}: {key} is {stored} {shape}, expected {NUM_VOXELS} numbers; "
-            "make or get the file again"
-        )
-    if len(data) != NUM_VOXELS * stored.itemsize:
-        raise InputError(f"{path}: {key} has a wrong length; make or get the file again")
-    array = np.frombuffer(data, stored).reshape(shape, order="F" if fortran_order else "C")
-    with np.errstate(invalid="ignore"):  # a NaN has no integer value; the comparison finds it
-        volume = array.reshape(GRID).astype(dtype)
-    if np.issubdtype(dtype, np.integer) and not np.array_equal(volume, array.reshape(GRID)):
-        raise InputError(f"{path}: {key} holds no whole numbers; make or get the file again")
     return volume
+
+
+def _read_header(member):
+    """Shape, Fortran order and dtype of an .npy file."""
+    if np.lib.format.read_magic(member) == (1, 0):
+        return np.lib.format.read_array_header_1_0(member)
+    return np.lib.format.read_array_header_2_0(member)
+
+
+def _first_file(paths, advice):
+    for path in paths:
+        if path.is_file():
+            return path
+    raise InputError(f"{paths[0]}: missing; {advice}")
 
 
 def _read_ids(path):

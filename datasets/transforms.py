@@ -84,9 +84,9 @@ def apply(image, mapping2d, draws, photometric):
     window = np.s_[top : top + IMAGE_SIZE[0], left : left + IMAGE_SIZE[1]]
     image, mapping2d = image[window], mapping2d[window]
     if draws.flip:
-        image, mapping2d = image[:, ::-1], mapping2d[:, ::-1]
+        image, mapping2d = cv2.flip(image, 1), cv2.flip(mapping2d, 1)
 
-    image = normalize(_distort_colours(np.ascontiguousarray(image), draws))
+    image = normalize(_distort_colours(image, draws))
     height, width = mapping2d.shape
     if (height, width) == IMAGE_SIZE:
         return image, np.ascontiguousarray(mapping2d)
@@ -106,7 +106,10 @@ def normalize(image):
         # Subtracted in float32, scaled in float64, rounded once: bit-equal to the original.
         centred = values.astype(np.float32) - _MEAN[channel]
         scaled = (centred * _INVERSE_STD[channel]).astype(np.float32)
-        out[channel] = scaled[rgb[channel]] if image.dtype == np.uint8 else scaled
+        if image.dtype == np.uint8:
+            np.take(scaled, rgb[channel], out=out[channel], mode="clip")
+        else:
+            out[channel] = scaled
     return out
 
 
@@ -131,7 +134,8 @@ def _distort_colours(image, draws):
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
     if draws.hue is not None:
         hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
-        hsv[..., 0] = (hsv[..., 0].astype(np.int32) + draws.hue) % 180
+        turned = ((np.arange(361) + draws.hue) % 180).astype(hsv.dtype)
+        hsv[..., 0] = np.take(turned, hsv[..., 0].astype(np.uint16), mode="clip")
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
     if draws.contrast is not None and not draws.contrast_first:
         image = _scale(image, factor=draws.contrast)
@@ -141,6 +145,7 @@ def _distort_colours(image, draws):
 def _scale(values, factor=1.0, shift=0.0):
     """values * factor + shift, clipped to 0..255 and cut off to uint8."""
     if values.dtype == np.uint8:
-        return _scale(np.arange(256, dtype=np.float32), factor, shift)[values]
+        table = _scale(np.arange(256, dtype=np.float32), factor, shift)
+        return np.take(table, values, mode="clip")
     scaled = values * np.float32(factor) + np.float32(shift)
     return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 from easydict import EasyDict
 
-from errors import InputError
+from errors import InputError, exit_on_input_error
 
 DEFAULTS = {
     "seed": 0,  # of initialisation, order, augmentation, dropout and flips
@@ -102,11 +102,16 @@ def _convert(key: str, value, default, source: str):
     return value
 
 
-def _all_keys(settings: dict, prefix: str = "") -> Iterable[str]:
+def all_keys(settings: dict, prefix: str = "") -> Iterable[str]:
     for key, value in settings.items():
         yield prefix + key
         if isinstance(value, dict):
-            yield from _all_keys(value, f"{prefix}{key}.")
+            yield from all_keys(value, f"{prefix}{key}.")
+
+
+def _unknown(key: str) -> str:
+    close = difflib.get_close_matches(key, list(all_keys(DEFAULTS)), n=1, cutoff=0)
+    return f"unknown setting {key}; did you mean {close[0]}?"
 
 
 def _merge(settings: dict, changes: dict, source: str, prefix: str = "") -> None:
@@ -116,8 +121,7 @@ def _merge(settings: dict, changes: dict, source: str, prefix: str = "") -> None
     for name, value in changes.items():
         key = f"{prefix}{name}"
         if name not in settings:
-            close = difflib.get_close_matches(key, list(_all_keys(DEFAULTS)), n=1, cutoff=0)
-            raise InputError(f"{source}: unknown setting {key}; did you mean {close[0]}?")
+            raise InputError(f"{source}: {_unknown(key)}")
         if isinstance(settings[name], dict):
             _merge(settings[name], value, source, f"{key}.")
         else:
@@ -169,7 +173,37 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     return merge_config(DEFAULTS, changes, str(path), overrides)
 
 
+def to_plain(cfg: EasyDict) -> dict:
+    """Settings as plain dicts, for files."""
+    return {
+        key: to_plain(value) if isinstance(value, dict) else value for key, value in cfg.items()
+    }
+
+
 def parse_settings(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse a script's command line; `args.overrides` has the key.sub=value words."""
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="change a setting")
     return parser.parse_intermixed_args()
+
+
+@exit_on_input_error
+def main():
+    """Print all settings or one: python config.py --config configs/debug.yaml [--get train.lr]."""
+    parser = argparse.ArgumentParser(description="Print the settings of a preset.")
+    parser.add_argument("--config", help="preset; default: the paper's values")
+    parser.add_argument("--get", metavar="key.sub", help="print this setting alone")
+    args = parse_settings(parser)
+    cfg = load_config(args.config, args.overrides)
+    if args.get is None:
+        print(yaml.safe_dump(to_plain(cfg), sort_keys=False), end="")
+        return
+    if args.get not in all_keys(DEFAULTS):
+        raise InputError(_unknown(args.get))
+    value = cfg
+    for name in args.get.split("."):
+        value = value[name]
+    print(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""The data: folders of prepared scenes, and how they are made from raw frames."""
+
+from pathlib import Path
+
+from datasets.nyu import NYUDataset
+
+
+def build_dataset(cfg, split: str, with_cad: bool, augment: bool, seed: int = 0) -> NYUDataset:
+    """The scenes of a split ("train" or "test") by the `data` settings.
+
+    Args:
+        cfg: the `data` settings.
+        with_cad: also read TSDF-CAD; its folder must then exist.
+        augment: draw the training augmentation.
+    """
+    cad_root = cfg.cad_root or Path(cfg.root).absolute().parent / "NYUCAD"
+    return NYUDataset(
+        cfg.root,
+        split,
+        cad_root=cad_root if with_cad else None,
+        ids=cfg[f"{split}_ids"] or None,
+        augmentation=cfg.photometric if augment else None,
+        seed=seed,
+    )

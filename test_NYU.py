@@ -1,0 +1,96 @@
+"""Evaluate a checkpoint on the test scenes, and dump its voxels.
+
+    python test_NYU.py --pretrained_path checkpoint/CleanerS_ckpt.pth data.root=/path/to/NYU
+
+A checkpoint of ours knows its settings and its input (a teacher's is TSDF-CAD). Writes to
+visual_pred/<name of the checkpoint>/ (setting output): results.json, results.csv, scenes.csv, and a
+PLY file a scene.
+"""
+
+import argparse
+import csv
+import io
+import json
+from pathlib import Path
+
+import torch
+
+from config import DEFAULTS, merge_config, parse_settings
+from datasets import build_dataset
+from errors import exit_on_input_error
+from models import build_model
+from models.checkpoints import load_strictly, read_checkpoint
+from utils import distributed
+from utils.evaluation import evaluate
+from utils.files import write_text
+from utils.metrics import COLUMNS, format_table, table_row
+from utils.training import run_name
+from utils.visualize import write_ply
+
+PROTOCOLS = ("paper", "all_voxels")
+
+
+def to_csv(header: list[str], rows: list[list]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
+
+
+def protocol_rows(scores: dict) -> dict[str, list[float]]:
+    return {"paper": table_row(scores), "all_voxels": table_row(scores["all_voxels"])}
+
+
+@exit_on_input_error
+def main():
+    parser = argparse.ArgumentParser(description="Evaluate a checkpoint on the test scenes.")
+    parser.add_argument("--pretrained_path", required=True, help="checkpoint, ours or original")
+    parser.add_argument("--no-dump", action="store_true", help="write no PLY files")
+    parser.add_argument("--max-dump", type=int, help="write PLY files of the first N scenes only")
+    args = parse_settings(parser)
+
+    checkpoint = read_checkpoint(args.pretrained_path)
+    if checkpoint.meta is None:
+        print(f"{args.pretrained_path}: a file of the original; assumed: preset nyu_segformer_b2,")
+        print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
+        cfg = merge_config(DEFAULTS, {}, args.pretrained_path, args.overrides)
+        volume = cfg.data.input or "tsdf"
+    else:
+        saved = checkpoint.meta["config"]
+        cfg = merge_config(DEFAULTS, saved, args.pretrained_path, args.overrides)
+        volume = cfg.data.input or checkpoint.meta["input"]
+
+    device = distributed.setup()
+    model = build_model(cfg.model)
+    load_strictly(model, checkpoint.state, args.pretrained_path)
+    model.to(device)
+    dataset = build_dataset(cfg.data, "test", with_cad=volume == "tsdf_cad", augment=False)
+    output = Path(cfg.output or Path("visual_pred") / run_name(args.pretrained_path))
+    names = [scene.name for scene in dataset.scenes]
+    dumped = set() if args.no_dump else set(names[: args.max_dump])
+
+    def dump(name, labels, batch):
+        if name in dumped:
+            # As in the original, a voxel outside the evaluated region is shown empty.
+            shown = torch.where(batch["label_weight"][0], labels, 0)
+            if not write_ply(output / f"{name}.ply", shown.cpu().numpy()):
+                print(f"{name}: no occupied voxel predicted, no PLY written")
+
+    precision, workers = cfg.train.precision, cfg.data.workers
+    metrics, scenes = evaluate(model, dataset, volume, device, precision, workers, dump)
+    if distributed.is_main():
+        scores = metrics.compute()
+        rows = protocol_rows(scores)
+        print(f"{args.pretrained_path} on {volume}, {len(names)} scenes")
+        print(format_table(rows))
+        write_text(output / "results.json", json.dumps(scores, indent=2) + "\n")
+        header = ["protocol", *COLUMNS]
+        write_text(output / "results.csv", to_csv(header, [[p, *rows[p]] for p in PROTOCOLS]))
+        by_scene = {scene.name: protocol_rows(scene.metrics.compute()) for scene in scenes}
+        scene_rows = [[name, p, *by_scene[name][p]] for name in names for p in PROTOCOLS]
+        write_text(output / "scenes.csv", to_csv(["scene", *header], scene_rows))
+        print(f"written: {output}/results.json, results.csv, scenes.csv, {len(dumped)} PLY files")
+    distributed.cleanup()
+
+
+if __name__ == "__main__":
+    main()

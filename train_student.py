@@ -1,0 +1,60 @@
+"""Train the student on the noisy TSDF, from labels and from the teacher (KD-T, KD-SC, KD-SA).
+
+    python train_student.py --config configs/nyu_segformer_b2.yaml data.root=/path/to/NYU
+    torchrun --nproc_per_node=2 train_student.py --config ... # several GPUs or processes
+
+Reads teacher/Teacher_ckpt.pth (setting train.teacher_path), writes checkpoint/CleanerS_ckpt.pth
+(train.student_path) after every epoch. With loss.weight_kd_t=0 loss.weight_kd_sc=0
+loss.weight_kd_sa=0 it learns from labels alone and needs no teacher.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from config import load_config, parse_settings
+from datasets import build_dataset
+from errors import exit_on_input_error
+from models import build_model
+from models.checkpoints import load_weights
+from models.image_net import load_pretrained_encoder, stem_of_weights
+from utils import distributed
+from utils.training import Objective, is_finished, read_meta, train
+
+
+@exit_on_input_error
+def main():
+    parser = argparse.ArgumentParser(description="Train the student on the noisy TSDF.")
+    parser.add_argument("--config", default="configs/nyu_segformer_b2.yaml", help="preset")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where train.student_path stands, if it exists"
+    )
+    args = parse_settings(parser)
+    cfg = load_config(args.config, args.overrides)
+    cfg.model.encoder = stem_of_weights(cfg.model)
+    path = Path(cfg.train.student_path)
+    if args.resume and path.exists() and is_finished(read_meta(path, cfg)):
+        print(f"{path} is complete: kept")
+        return
+
+    device = distributed.setup()
+    distil = any(cfg.loss[f"weight_{name}"] for name in ("kd_t", "kd_sc", "kd_sa"))
+    teacher = None
+    if distil:
+        if not is_finished(read_meta(cfg.train.teacher_path, cfg)):
+            print(f"warning: the training of {cfg.train.teacher_path} is not complete")
+        teacher = build_model(cfg.model)
+        load_weights(teacher, cfg.train.teacher_path)
+    train_set = build_dataset(cfg.data, "train", with_cad=distil, augment=True, seed=cfg.seed)
+    test_set = build_dataset(cfg.data, "test", with_cad=False, augment=False)
+    torch.manual_seed(cfg.seed)
+    model = build_model(cfg.model)
+    load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
+    objective = Objective(cfg.loss, volume="tsdf", teacher=teacher)
+    train(cfg, model, objective, train_set, test_set, path, device, args.resume)
+    distributed.cleanup()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Run a network over a data set and score it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
+
+from utils import distributed
+from utils.metrics import SSCMetrics
+
+
+class SceneResult(NamedTuple):
+    name: str
+    metrics: SSCMetrics
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision by setting train.precision: fp32, bf16 or fp16."""
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def to_device(batch: dict, device: torch.device) -> dict:
+    """Move the tensors of a batch; scene names stay."""
+    return {
+        key: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
+        for key, value in batch.items()
+    }
+
+
+@torch.inference_mode()
+def evaluate(
+    model,
+    dataset: Dataset,
+    volume: str,
+    device: torch.device,
+    precision: str = "fp32",
+    workers: int = 0,
+    on_scene: Callable | None = None,
+) -> tuple[SSCMetrics, list[SceneResult]]:
+    """Score a network on every scene, shared among the processes.
+
+    Args:
+        volume: what the network is given, "tsdf" or "tsdf_cad".
+        on_scene: called with (name, labels (60, 36, 60) int64, batch of one) for each scene of
+            this process.
+
+    Returns:
+        Pooled metrics and those of each scene, in the order of the data set, in every process.
+    """
+    shard = Subset(dataset, range(distributed.rank(), len(dataset), distributed.world_size()))
+    loader = DataLoader(shard, num_workers=workers, pin_memory=device.type == "cuda")
+    was_training = model.training
+    model.eval()
+    scenes = []
+    for batch in tqdm(loader, desc="evaluate", disable=not distributed.is_main(), leave=False):
+        batch = to_device(batch, device)
+        with autocast(device, precision):
+            out = model(batch["image"], batch["mapping2d"], batch[volume])
+        labels = out.logits.argmax(dim=1)
+        metrics = SSCMetrics()
+        metrics.update(labels, batch)
+        scenes.append(SceneResult(batch["name"][0], metrics))
+        if on_scene:
+            on_scene(batch["name"][0], labels[0], batch)
+    model.train(was_training)
+
+    scenes = [SceneResult(scene.name, scene.metrics.to("cpu")) for scene in scenes]
+    by_name = {scene.name: scene for scene in distributed.all_gather_lists(scenes)}
+    scenes = [by_name[scene.name] for scene in dataset.scenes]
+    total = SSCMetrics()
+    for scene in scenes:
+        total.merge(scene.metrics)
+    return total, scenes

@@ -1,0 +1,112 @@
+"""Scene completion (SC) and semantic scene completion (SSC) scores under both protocols."""
+
+import torch
+from torch import Tensor
+
+from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES
+
+
+def _confusion(truth: Tensor, prediction: Tensor, where: Tensor, num_classes: int) -> Tensor:
+    """(num_classes, num_classes) int64: rows truth, columns prediction, over the voxels `where`.
+
+    Voxels elsewhere go to a bin of their own: no shape depends on the data, so a GPU need not wait.
+    """
+    bins = num_classes * num_classes
+    index = torch.where(where, truth * num_classes + prediction, bins).flatten()
+    counts = torch.zeros(bins + 1, dtype=torch.int64, device=index.device)
+    counts.scatter_add_(0, index, torch.ones_like(index))
+    return counts[:bins].view(num_classes, num_classes)
+
+
+def _ratios(confusion: Tensor) -> dict[str, Tensor]:
+    """Precision, recall and IoU of every class in per cent; 0 for a class that never occurs."""
+    hit = confusion.diagonal().double()
+    predicted, actual = confusion.sum(dim=0), confusion.sum(dim=1)
+    return {
+        "precision": 100 * hit / predicted.clamp(min=1),
+        "recall": 100 * hit / actual.clamp(min=1),
+        "iou": 100 * hit / (predicted + actual - confusion.diagonal()).clamp(min=1),
+    }
+
+
+def _table(sc: Tensor, ssc: Tensor) -> dict:
+    occupied = {name: values[1].item() for name, values in _ratios(sc).items()}
+    iou = _ratios(ssc)["iou"][1:]
+    by_class = dict(zip(CLASS_NAMES[1:], iou.tolist(), strict=True))
+    return {"sc": occupied, "ssc": {"iou": by_class, "miou": iou.mean().item()}}
+
+
+class SSCMetrics:
+    """Confusion counts pooled over scenes, and the scores made of them.
+
+    Protocols:
+        the paper's: SSC on voxels with label_weight and a label; SC (occupied or empty) on those of
+            them that no pixel sees (mapping is 307200). Empty voxels in front of the surface
+            have no label_weight, so false positives there cost nothing.
+        all_voxels: SC and SSC on every voxel with a label (as MonoScene evaluates).
+    """
+
+    def __init__(self):
+        # [protocol: paper, all voxels]
+        self.sc = torch.zeros(2, 2, 2, dtype=torch.int64)
+        self.ssc = torch.zeros(2, NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
+
+    def update(self, prediction: Tensor, batch: dict) -> None:
+        """Count a batch.
+
+        Args:
+            prediction: logits (B, 12, 60, 36, 60) float, or labels (B, 60, 36, 60) int in 0..11.
+            batch: with label3d (B, 60, 36, 60) int, label_weight alike, bool, and mapping
+                alike, int.
+        """
+        if prediction.is_floating_point():
+            prediction = prediction.argmax(dim=1)
+        truth, prediction = batch["label3d"].long(), prediction.long()
+        labelled = truth != IGNORE_INDEX
+        scored = labelled & batch["label_weight"]
+        hidden = scored & (batch["mapping"] == NO_PIXEL)
+        self.to(truth.device)
+        for i, (sc_where, ssc_where) in enumerate([(hidden, scored), (labelled, labelled)]):
+            self.sc[i] += _confusion((truth > 0).long(), (prediction > 0).long(), sc_where, 2)
+            self.ssc[i] += _confusion(truth, prediction, ssc_where, NUM_CLASSES)
+
+    def to(self, device) -> "SSCMetrics":
+        self.sc, self.ssc = self.sc.to(device), self.ssc.to(device)
+        return self
+
+    def merge(self, other: "SSCMetrics") -> None:
+        """Add the counts of another part of the data."""
+        self.to(other.sc.device)
+        self.sc += other.sc
+        self.ssc += other.ssc
+
+    def compute(self) -> dict:
+        """Scores in per cent.
+
+        Returns:
+            {"sc": {"precision", "recall", "iou"}, "ssc": {"iou": {class: value}, "miou": value}} of
+            the paper's protocol, and the same under "all_voxels". The mean is over the classes
+            1..11; a class that does not occur counts as 0.
+        """
+        paper, everything = (
+            _table(sc.cpu(), ssc.cpu()) for sc, ssc in zip(self.sc, self.ssc, strict=True)
+        )
+        return {**paper, "all_voxels": everything}
+
+
+COLUMNS = ("prec.", "recall", "IoU", *CLASS_NAMES[1:], "avg.")
+
+
+def table_row(scores: dict) -> list[float]:
+    """The scores of one protocol in the order of the paper's Table 1 (`COLUMNS`)."""
+    sc, ssc = scores["sc"], scores["ssc"]
+    return [sc["precision"], sc["recall"], sc["iou"], *ssc["iou"].values(), ssc["miou"]]
+
+
+def format_table(rows: dict[str, list[float]]) -> str:
+    """A text table with one decimal, as in the paper: {row name: `table_row`}."""
+    width = max(len(name) for name in rows)
+    lines = [f"{'':{width}}  " + " ".join(f"{column:>7}" for column in COLUMNS)]
+    for name, values in rows.items():
+        lines.append(f"{name:{width}}  " + " ".join(f"{value:7.1f}" for value in values))
+    return "\n".join(lines)

@@ -16,7 +16,9 @@ def exit_on_input_error(main):
         try:
             return main(*args, **kwargs)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            # From a worker of a DataLoader it comes as a traceback, the message at its end.
+            message = str(error).splitlines()[-1].removeprefix("errors.InputError: ")
+            print(f"error: {message}", file=sys.stderr)
             sys.exit(2)
 
     return wrapper

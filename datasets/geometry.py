@@ -1,8 +1,8 @@
 """Cameras, the voxel grid and how a pixel finds its voxel. Axes are defined here and nowhere else.
 
 World: metres, Z up, floor at z = 0, camera above (0, 0). Camera: x right, y down, z forward; a pose
-is the 4x4 camera-to-world matrix. Arrays over the grid are (X, height, forward), so array axes 0, 1,
-2 are world X, Z, Y; flattened, the index is (i0 * 36 + i1) * 60 + i2 at 8 cm.
+is the 4x4 camera-to-world matrix. Arrays over the grid are (X, height, forward), so array axes 0,
+1, 2 are world X, Z, Y; flattened, the index is (i0 * 36 + i1) * 60 + i2 at 8 cm.
 
       world Z = array axis 1 (height, up; 36 voxels, 2.88 m)
         ^
@@ -23,7 +23,7 @@ the order (world X, Y, Z) = (i0, i2, i1). Origins and poses are in world order.
 
 import numpy as np
 
-from constants import FINE_FACTOR, FINE_GRID, VOXEL_SIZE
+from constants import FINE_FACTOR, FINE_GRID, GRID, VOXEL_SIZE
 from errors import InputError
 
 FINE_VOXEL_SIZE = VOXEL_SIZE / FINE_FACTOR  # 2 cm
@@ -43,11 +43,11 @@ WORLD_OF_ARRAY = [0, 2, 1]  # array axis -> world axis, and back
 def grid_origin(pose):
     """Corner of voxel (0, 0, 0) for a camera-to-world pose, as the SSCNet data place it.
 
-    pose: (4, 4). Returns (3,) float32, world metres.
+    pose: (4, 4) floats. Returns (3,) of the same type, world metres.
     """
-    half = VOXEL_SIZE * 60 / 2
-    x, y = BOX_DISTANCE * np.asarray(pose, dtype=np.float64)[:2, 2] - half
-    return np.array([x, y, BOX_FLOOR], dtype=np.float32)
+    half = VOXEL_SIZE * GRID[0] / 2
+    x, y = BOX_DISTANCE * pose[:2, 2] - half
+    return np.array([x, y, BOX_FLOOR], dtype=pose.dtype)
 
 
 def check_pose(pose, name="pose"):
@@ -82,8 +82,9 @@ def check_depth(depth, name="depth"):
 def backproject(depth, K, pose):
     """Every pixel's world point, in raster order.
 
-    depth: (H, W) metres along the camera's z axis; K: (3, 3); pose: (4, 4). Returns (H*W, 3) float32.
-    Single precision, in this order of operations: it decides the voxel of points on a boundary.
+    depth: (H, W) metres along the camera's z axis; K: (3, 3); pose: (4, 4). Returns (H*W, 3)
+    float32. Single precision, in this order of operations: it decides the voxel of points on a
+    boundary.
     """
     height, width = depth.shape
     K, pose = np.asarray(K, dtype=np.float32), np.asarray(pose, dtype=np.float32)
@@ -102,11 +103,12 @@ def pixels_to_voxels(depth, K, pose, origin, keep_unmeasured=True):
     """Which 2 cm voxel each pixel's point falls in.
 
     depth: (H, W) metres; K: (3, 3); pose: (4, 4); origin: (3,) metres.
-    keep_unmeasured: a pixel without depth lies at the camera's centre, and the published arrays keep
-    it there. That matters only for a camera inside the grid; pass False for frames of your own.
+    keep_unmeasured: a pixel without depth lies at the camera's centre, and the published arrays
+    keep it there. That matters only for a camera inside the grid; pass False for frames of your
+    own.
 
-    Returns (pixels, voxels): (n,) linear pixel indices v * W + u, ascending, of the pixels inside the
-    grid, and (n, 3) their voxels as array indices into (240, 144, 240).
+    Returns (pixels, voxels): (n,) linear pixel indices v * W + u, ascending, of the pixels inside
+    the grid, and (n, 3) their voxels as array indices into (240, 144, 240).
     """
     points = backproject(depth, K, pose)
     cells = np.floor((points - np.asarray(origin, np.float32)) / np.float32(FINE_VOXEL_SIZE))

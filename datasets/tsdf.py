@@ -22,8 +22,8 @@ from errors import InputError
 TRUNCATION = 12  # fine voxels: 24 cm
 DEPTH_RANGE = (0.5, 8.0)  # metres in which the sensor is trusted; other pixels say nothing
 SIGN_TOLERANCE = 1e-4  # metres: a corner this close behind the surface still counts as in front
-# Ray-cast depth lies this far (metres along z) behind the face that the ray enters, so that its point
-# is in the occupied voxel and not, by rounding, in the free one before it.
+# Ray-cast depth lies this far (metres along z) behind the face that the ray enters, so that its
+# point is in the occupied voxel and not, by rounding, in the free one before it.
 FACE_NUDGE = 1e-4
 
 
@@ -32,8 +32,8 @@ def tsdf_from_depth(depth, K, pose, origin, keep_unmeasured=True):
 
     depth: (H, W) metres along z, 0 = not measured; K: (3, 3); pose: (4, 4) camera to world;
     origin: (3,) world metres; keep_unmeasured: see geometry.pixels_to_voxels.
-    Returns (60, 36, 60) float32 in [-1, 1]: -1 hidden, +1 free, 0 surface or unknown. Raises InputError
-    for an unusable depth or pose.
+    Returns (60, 36, 60) float32 in [-1, 1]: -1 hidden, +1 free, 0 surface or unknown. Raises
+    InputError for an unusable depth or pose.
     """
     fine = fine_tsdf(depth, K, pose, origin, keep_unmeasured)
     f = FINE_FACTOR
@@ -43,8 +43,8 @@ def tsdf_from_depth(depth, K, pose, origin, keep_unmeasured=True):
 def tsdf_from_labels(labels, pose, origin, K=NYUCAD_INTRINSICS):
     """TSDF-CAD: what tsdf_from_depth makes of the perfect depth of the ground-truth voxels.
 
-    labels: (60, 36, 60) or (240, 144, 240), 0 and 255 are free for the ray, all else is solid; pose,
-    origin, K as in tsdf_from_depth. Returns (60, 36, 60) float32 in [-1, 1].
+    labels: (60, 36, 60) or (240, 144, 240), 0 and 255 are free for the ray, all else is solid;
+    pose, origin, K as in tsdf_from_depth. Returns (60, 36, 60) float32 in [-1, 1].
     """
     depth = raycast_labels(labels, K, pose, origin)
     return tsdf_from_depth(depth, K, pose, origin, keep_unmeasured=False)
@@ -54,10 +54,10 @@ def fine_tsdf(depth, K, pose, origin, keep_unmeasured=True):
     """TSDF at 2 cm: (240, 144, 240) float32 in [-1, 1].
 
     0 on voxels with a measured point, +r/12 in front of the surface and -r/12 behind it, r the
-    Euclidean distance in voxels to the nearest such voxel, at most 12. Also 0 where nothing is known:
-    outside the image, behind the camera, no depth or depth outside DEPTH_RANGE. A voxel is projected,
-    and compared with the depth there, by its lower corner: the published arrays are made so.
-    Arguments and errors as in tsdf_from_depth.
+    Euclidean distance in voxels to the nearest such voxel, at most 12. Also 0 where nothing is
+    known: outside the image, behind the camera, no depth or depth outside DEPTH_RANGE. A voxel is
+    projected, and compared with the depth there, by its lower corner: the published arrays are made
+    so. Arguments and errors as in tsdf_from_depth.
     """
     depth, pose = check_depth(depth), check_pose(pose)
     K, origin = np.asarray(K, dtype=np.float32), np.asarray(origin, dtype=np.float32)
@@ -117,11 +117,11 @@ def _nearest_occupied(occupied):
 
 
 def raycast_labels(labels, K, pose, origin):
-    """Perfect depth of a label volume: (480, 640) float32 metres along z, 0 where a ray hits nothing.
+    """Perfect depth of a label volume: (480, 640) float32 metres along z, 0 for rays that miss.
 
-    labels: (60, 36, 60) or (240, 144, 240); 0 and 255 are free, all else is solid. A camera inside a
-    solid voxel sees out of it. K, pose, origin as in tsdf_from_depth. Depths are FACE_NUDGE behind the
-    face. Raises InputError for an unusable pose or volume.
+    labels: (60, 36, 60) or (240, 144, 240); 0 and 255 are free, all else is solid. A camera inside
+    a solid voxel sees out of it. K, pose, origin as in tsdf_from_depth. Depths are FACE_NUDGE
+    behind the face. Raises InputError for an unusable pose or volume.
     """
     labels, pose = np.asarray(labels), check_pose(pose)
     if labels.shape not in (GRID, FINE_GRID):

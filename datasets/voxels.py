@@ -44,10 +44,11 @@ class Scene(NamedTuple):
 
 
 def read_bin(path):
-    """Read an SSCNet .bin: float32 origin (3) and pose (4x4), then uint32 pairs (value, run length).
+    """Read an SSCNet .bin: float32 origin (3), pose (4x4); uint32 pairs (value, run length).
 
-    Returns Scene. SSCNet's writer drops the last voxel of a volume that is constant, so a shortfall of
-    one voxel is filled with the last value. Raises InputError for anything else that is not a scene.
+    Returns Scene. SSCNet's writer drops the last voxel of a volume that is constant, so a shortfall
+    of one voxel is filled with the last value. Raises InputError for anything else that is not a
+    scene.
     """
     try:
         size = os.path.getsize(path)
@@ -68,11 +69,12 @@ def read_bin(path):
     total = int(runs.sum(dtype=np.uint64))
     if total not in (_NUM_FINE, _NUM_FINE - 1):
         raise InputError(
-            f"{path}: the run lengths add up to {total} voxels, expected {_NUM_FINE} (240x144x240): "
-            "the file is damaged or of another grid"
+            f"{path}: the run lengths add up to {total} voxels instead of {_NUM_FINE} "
+            "(240x144x240): the file is damaged or of another grid"
         )
-    if not ((values <= 36) | (values == 255)).all():
-        raise InputError(f"{path}: label values must be 0..36 or 255, found {values.max()}")
+    unknown = values[(values > 36) & (values != 255)]
+    if len(unknown):
+        raise InputError(f"{path}: label values must be 0..36 or 255, found {unknown[0]}")
     labels = np.repeat(values.astype(np.uint8), runs)
     labels = np.pad(labels, (0, _NUM_FINE - total), mode="edge").reshape(FINE_GRID)
     return Scene(labels, pose, origin)
@@ -94,17 +96,18 @@ def write_bin(path, labels, pose, origin):
 def decode_depth(raw, name="depth image"):
     """Metres from SSCNet's depth coding: millimetres, rotated right by three bits when read.
 
-    raw: (H, W) uint16. Returns (H, W) float32, 0 = not measured. InputError if the numbers make sense
-    only as plain millimetres.
+    raw: (H, W) uint16. Returns (H, W) float32, 0 = not measured. InputError if the numbers make
+    sense only as plain millimetres.
     """
     mm = (raw >> 3) | (raw << 13)
     measured = mm[mm > 0]
-    # Low bits that are random, as in plain millimetres, put most depths beyond 16 m; without low bits
-    # plain millimetres come out eight times too near, nearer than the sensor sees.
-    if measured.size and not 500 < np.median(measured) <= 16000:
+    # Plain millimetres with random low bits come out mostly beyond 16 m; with low bits of zero,
+    # eight times too near, which is nearer than the sensor sees.
+    median = np.median(measured) / 1000 if measured.size else 1
+    if not 0.5 < median <= 16:
         raise InputError(
-            f"{name}: the depths make no sense in SSCNet's coding (millimetres rotated left by 3 bits: "
-            f"median {np.median(measured) / 1000:.2f} m); plain millimetres must be encoded first"
+            f"{name}: the median depth would be {median:.2f} m: this looks like plain millimetres, "
+            "not SSCNet's coding (millimetres rotated left by 3 bits); convert it with encode_depth"
         )
     return mm.astype(np.float32) / np.float32(1000)
 
@@ -118,7 +121,8 @@ def encode_depth(depth):
 def read_depth(path):
     """Depth of an SSCNet .png: (480, 640) float32 metres, 0 = not measured.
 
-    Raises InputError if the file is missing, is not a 16-bit grey PNG of 640x480, or is not coded so.
+    Raises InputError if the file is missing, is not a 16-bit grey PNG of 640x480, or is not coded
+    so.
     """
     try:
         with open(path, "rb") as file:
@@ -144,9 +148,10 @@ def downsample_labels(labels):
     """Vote 2 cm raw labels into 8 cm classes.
 
     labels: (240, 144, 240) uint8, raw values 0..36 and 255.
-    Returns (60, 36, 60) int32 in 0..11 and 255. In each 4x4x4 block: with at most 5 % objects (three
-    voxels) the most frequent of empty, the classes and 255, else the most frequent class 1..11; ties go
-    to the smaller value, so empty wins over 255. Raises InputError for unknown raw values.
+    Returns (60, 36, 60) int32 in 0..11 and 255. In each 4x4x4 block: with at most 5 % objects
+    (three voxels) the most frequent of empty, the classes and 255, else the most frequent class
+    1..11; ties go to the smaller value, so empty wins over 255. Raises InputError for unknown raw
+    values.
     """
     labels = np.asarray(labels)
     if labels.shape != FINE_GRID:
@@ -175,9 +180,9 @@ def mapping_from_depth(depth, K, pose, origin, keep_unmeasured=True):
 
     depth: (480, 640) metres; K: (3, 3); pose: (4, 4) camera to world; origin: (3,) metres;
     keep_unmeasured: see geometry.pixels_to_voxels.
-    Returns (60, 36, 60) int64: the largest linear pixel index v * 640 + u whose point falls into the
-    voxel, 307200 if none. A pixel is in at most one voxel. Raises InputError for an unusable depth or
-    pose.
+    Returns (60, 36, 60) int64: the largest linear pixel index v * 640 + u whose point falls into
+    the voxel, 307200 if none. A pixel is in at most one voxel. Raises InputError for an unusable
+    depth or pose.
     """
     depth, pose = check_depth(depth), check_pose(pose)
     if depth.shape != IMAGE_SIZE:

@@ -1,0 +1,139 @@
+"""Camera poses: read from a file, or recovered from Mapping where the raw .bin files are lost.
+
+Axes and units are defined in datasets/geometry.py.
+"""
+
+import re
+import zipfile
+
+import numpy as np
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
+
+from constants import GRID, IMAGE_SIZE, NO_PIXEL, VOXEL_SIZE
+from datasets.geometry import NYU_INTRINSICS, WORLD_OF_ARRAY, check_pose, grid_origin
+from errors import InputError
+
+MAX_MISSES = 0.02  # of the mapped pixels; the published mappings stay below 0.01
+_MIN_PIXELS = 50
+_MAX_BYTES = 1 << 26
+
+# The camera that looks level along world Y: columns are its axes (right, down, forward).
+_LEVEL = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
+# Yaw, pitch, roll (radians) and height to start from; rooms are aligned with the world's axes, and
+# cameras look into them and rather down.
+_STARTS = [(0, np.radians(pitch), 0, 1.2) for pitch in (-45, -20, 0)]
+# Aim a little inside the voxels: a pose on the boundary of what is possible is none of the
+# likelier.
+_AIM = 0.98
+
+
+def scene_id(name):
+    """The four digits of a scene name such as 0003 or NYU0003, fit to be part of a path.
+
+    Raises InputError for any other name.
+    """
+    match = re.fullmatch(r"(?:NYU)?([0-9]{4})", str(name))
+    if not match:
+        raise InputError(f"{str(name)[:40]!r} is not a scene: expected four digits, as in 0003")
+    return match[1]
+
+
+def read_poses(path):
+    """Read an .npz with ids (n), cam_pose (n, 4, 4) camera to world and vox_origin (n, 3).
+
+    Returns {"0003": (pose, origin)}, float32. Raises InputError if it is missing or not such a
+    file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > _MAX_BYTES:
+            raise ValueError(f"{size} bytes are too many")
+        with np.load(path, allow_pickle=False) as file:
+            ids, poses, origins = file["ids"], file["cam_pose"], file["vox_origin"]
+        if poses.shape != (len(ids), 4, 4) or origins.shape != (len(ids), 3):
+            raise ValueError(f"shapes {ids.shape}, {poses.shape}, {origins.shape} do not fit")
+        origins = origins.astype(np.float32)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except Exception as error:  # whatever zip files and their decompressors have in store
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{path}: not an .npz with ids, cam_pose (n, 4, 4) and vox_origin (n, 3) ({reason})"
+        ) from None
+    try:
+        scenes = [scene_id(name) for name in ids]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    poses = [check_pose(p, f"{path}, scene {s}") for s, p in zip(scenes, poses, strict=True)]
+    return dict(zip(scenes, zip(poses, origins, strict=True), strict=True))
+
+
+def recover_pose(mapping, K=NYU_INTRINSICS):
+    """The camera from which each pixel's ray crosses the voxel that Mapping gives it to.
+
+    mapping: (60, 36, 60), pixel index of a voxel or 307200; K: (3, 3), what made the mapping.
+    Returns (pose (4, 4) camera to world, origin (3,)) float32. Where many poses fit, one of them:
+    the published mappings leave some 0.1 degrees and 5 mm open. Raises InputError if none fits.
+    """
+    rays, centres = _constraints(mapping, K)
+    if len(rays) < _MIN_PIXELS:
+        raise InputError(f"{len(rays)} mapped pixels are too few to recover the camera from")
+    starts = [least_squares(_direction_error, x, args=(rays, centres)) for x in _STARTS]
+    best = min(starts, key=lambda result: result.cost)
+    pose = _pose(least_squares(_violation, best.x, args=(rays, centres)).x)
+    misses = missed_voxels(mapping, pose, K)
+    if misses > MAX_MISSES:
+        raise InputError(
+            f"no camera fits the Mapping: {misses:.1%} of its rays miss their voxel; was it made "
+            "with other intrinsics?"
+        )
+    pose = pose.astype(np.float32)
+    return pose, grid_origin(pose)
+
+
+def missed_voxels(mapping, pose, K=NYU_INTRINSICS):
+    """Fraction of the mapped pixels whose ray does not cross the voxel that Mapping gives it to."""
+    distance, limit = _separation(np.asarray(pose, np.float64), *_constraints(mapping, K))
+    return float((distance > limit * 1.001).any(axis=1).mean()) if len(distance) else 0.0
+
+
+def _constraints(mapping, K):
+    """Unit rays in the camera's frame and voxel centres from the grid's origin, both (n, 3)."""
+    mapping = np.asarray(mapping).reshape(GRID)
+    voxels = np.argwhere(mapping != NO_PIXEL)[:, WORLD_OF_ARRAY]
+    v, u = np.divmod(mapping[mapping != NO_PIXEL], IMAGE_SIZE[1])
+    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones(len(u))], axis=1)
+    return rays / np.linalg.norm(rays, axis=1, keepdims=True), (voxels + 0.5) * VOXEL_SIZE
+
+
+def _pose(parameters):
+    yaw, pitch, roll, height = parameters
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("ZXY", [yaw, pitch, roll]).as_matrix() @ _LEVEL
+    pose[2, 3] = height
+    return pose
+
+
+def _from_camera(pose, rays, centres):
+    """Rays and voxel centres, both (n, 3), in world axes as seen from the camera."""
+    return rays @ pose[:3, :3].T, centres + grid_origin(pose) - pose[:3, 3]
+
+
+def _direction_error(parameters, rays, centres):
+    rays, centres = _from_camera(_pose(parameters), rays, centres)
+    return (centres / np.linalg.norm(centres, axis=1, keepdims=True) - rays).reshape(-1)
+
+
+def _separation(pose, rays, centres):
+    """Separating axes of a line and a cube: it is crossed if distance <= limit on all three."""
+    rays, centres = _from_camera(pose, rays, centres)
+    size = np.abs(rays)
+    limit = VOXEL_SIZE / 2 * (size.sum(axis=1, keepdims=True) - size)
+    return np.abs(np.cross(rays, centres)), limit
+
+
+def _violation(parameters, rays, centres):
+    distance, limit = _separation(_pose(parameters), rays, centres)
+    return np.maximum(distance - _AIM * limit, 0).reshape(-1)

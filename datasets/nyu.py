@@ -184,10 +184,14 @@ def find_scenes(root, split, cad_root=None, ids=None):
 def read_image(path):
     """Read an image: (480, 640, 3) uint8, BGR. Raises InputError when it is something else."""
     try:
-        data = np.fromfile(path, np.uint8)
+        data = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    # Some versions of OpenCV make up the rest of a JPEG that was cut off, that is, of one without
+    # an end-of-image marker behind its last start-of-scan marker.
+    cut_off = data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    readable = data and not cut_off
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if readable else None
     if image is None:
         raise InputError(f"{path}: not an image, or damaged; get it again")
     if image.shape != (*IMAGE_SIZE, 3):

@@ -4,6 +4,7 @@ import hashlib
 import io
 import shutil
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -316,10 +317,18 @@ def test_damaged_volume(root, folder, damage, fragment):
     assert dataset[1]["name"] == "NYU0002"
 
 
+def huge_png(path):
+    """Damage: a PNG header of 2**30 x 2**30 pixels."""
+    header = b"IHDR" + (2**30).to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
+    chunk = (13).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+
+
 @pytest.mark.parametrize(
     "damage, fragment",
     [
         (truncated, "damaged"),
+        (huge_png, "damaged"),
         (lambda path: path.write_bytes(b""), "not an image"),
         (lambda path: path.write_text("no image"), "not an image"),
         (lambda path: cv2.imwrite(str(path), np.zeros((240, 320, 3), np.uint8)), "320x240"),

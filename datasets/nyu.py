@@ -13,8 +13,8 @@ The second is the tree of the original README: images in <root>/Mapping/{trainse
 labels in .../GT beside it or in <root>/Label, TSDF-CAD also in
 <cad_root>/TSDF/{trainset,testset}/depth, the rest as above.
 
-Every volume holds 60 * 36 * 60 values in the voxel order (x * 36 + y) * 60 + z. Each read_* function
-raises InputError, naming the file, for anything but what it promises.
+Every volume holds 60 * 36 * 60 values in the voxel order (x * 36 + y) * 60 + z. Each read_*
+function raises InputError, naming the file, for anything but what it promises.
 """
 
 import contextlib

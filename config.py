@@ -121,6 +121,9 @@ def _merge(settings: dict, changes: dict, source: str, prefix: str = "") -> None
     for name, value in changes.items():
         key = f"{prefix}{name}"
         if name not in settings:
+            while isinstance(value, dict) and value:
+                name, value = next(iter(value.items()))
+                key = f"{key}.{name}"
             raise InputError(f"{source}: {_unknown(key)}")
         if isinstance(settings[name], dict):
             _merge(settings[name], value, source, f"{key}.")

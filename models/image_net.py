@@ -64,7 +64,7 @@ class SegFormerHead(nn.Module):
         size = levels[0].shape[2:]
         maps = []
         for linear, level in zip(self.linear, levels, strict=True):
-            x = linear(level.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            x = F.conv2d(level, linear.weight[..., None, None], linear.bias)
             if x.shape[2:] != size:
                 x = F.interpolate(x, size, mode="bilinear", align_corners=False)
             maps.append(x)

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from models.image_net import Net2D
@@ -23,9 +22,8 @@ class CleanerS(nn.Module):
     def __init__(self, net_2d: Net2D, tsdf_net: TSDFNet, ssc_net: SSCNet):
         super().__init__()
         self.net_2d = net_2d
-        # Convolutions over volumes, transposed ones above all, are faster with channels last.
-        self.tsdf_net = tsdf_net.to(memory_format=torch.channels_last_3d)
-        self.ssc_net = ssc_net.to(memory_format=torch.channels_last_3d)
+        self.tsdf_net = tsdf_net
+        self.ssc_net = ssc_net
 
     def forward(
         self,

@@ -72,16 +72,18 @@ def project(features: Tensor, pixels: MappedPixels, batch_size: int) -> Tensor:
         features: (P, C) float.
 
     Returns:
-        (B, C, 60, 36, 60) float, channels last in memory.
+        (B, C, 60, 36, 60) float.
     """
     target = pixels.sample * NUM_VOXELS + pixels.voxel
     order = torch.arange(len(target), device=target.device)
-    last = torch.full((batch_size * NUM_VOXELS,), -1, device=target.device, dtype=torch.long)
+    last = torch.full((batch_size * NUM_VOXELS,), -1, device=target.device)
     last.scatter_reduce_(0, target, order, reduce="amax")
     keep = last[target] == order
-    volume = features.new_zeros(batch_size * NUM_VOXELS, features.shape[1])
-    volume = volume.index_put((target[keep],), features[keep])
-    return volume.view(batch_size, *GRID, -1).permute(0, 4, 1, 2, 3)
+    # Not channels last in memory: on the CPU, the batch norms behind it would sum the voxels in
+    # single precision one by one, and get the variance wrong by 1e-4.
+    volume = features.new_zeros(batch_size, features.shape[1], NUM_VOXELS)
+    volume[pixels.sample[keep], :, pixels.voxel[keep]] = features[keep]
+    return volume.unflatten(2, GRID)
 
 
 def fill_holes(volume: Tensor) -> Tensor:

@@ -1,0 +1,239 @@
+"""Optimiser, schedule and whole training steps against the original's numbers."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from config import load_config
+from constants import IGNORE_INDEX
+from models import build_model
+from models.checkpoints import to_original_name
+from models.losses import LossCounts, count_losses, distillation_losses, supervised_losses
+from models.network import SSCOutput
+from utils.training import Objective, build_optimizer, learning_rate, parameter_groups, train_step
+
+CPU = torch.device("cpu")
+
+
+def without_randomness(model):
+    """Dropout and stochastic depth off, as in the golden training steps."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout3d):
+            module.p = 0.0
+        if hasattr(module, "drop_prob"):
+            module.drop_prob = 0.0
+    return model
+
+
+class FixedFlips(nn.Module):
+    """The network with given flips, for a loop that draws them."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.flips = model, None
+
+    def forward(self, *inputs):
+        return self.model(*inputs, flips=self.flips)
+
+
+def test_four_optimiser_steps_equal_the_originals(golden, tiny_model, golden_batch):
+    """Rounding grows through AdamW: step 1 is compared closely, later ones loosely."""
+    expected = golden("golden_train_tiny.json")
+    cfg = load_config()
+    student = FixedFlips(without_randomness(tiny_model()))
+    objective = Objective(cfg.loss, "tsdf", teacher=tiny_model("teacher"))
+    optimizer = build_optimizer(student, cfg.train, CPU)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    student.train()
+
+    norms = {}
+    clip = nn.utils.clip_grad_norm_
+
+    def spy(parameters, max_norm):
+        for module in ("net_2d.head", "tsdf_net", "ssc_net"):
+            grads = [p.grad.double() for p in student.get_submodule(f"model.{module}").parameters()]
+            norms[module] = torch.stack([g.norm() for g in grads]).norm().item()
+        return clip(parameters, max_norm)
+
+    tolerances = [1e-5, 1e-3, 0.03, 0.05]
+    pytest.MonkeyPatch().setattr(nn.utils, "clip_grad_norm_", spy)
+    try:
+        for step, tolerance in enumerate(tolerances):
+            batch = golden_batch(expected["steps_seeds"][step])
+            student.flips = tuple(expected["flips_xz"][step])
+            losses = train_step(student, optimizer, scaler, objective, [batch], cfg.train, CPU)
+            theirs = expected["steps"][step]
+            ours = {
+                "KD_T": losses["kd_t"],
+                "KD_S": losses["kd_sc"] + losses["kd_sa"],
+                "loss2d": losses["loss_2d"],
+                "loss3d": losses["loss_3d"],
+                "total": losses["total"],
+            }
+            for name, value in ours.items():
+                assert value.item() == pytest.approx(theirs[name], rel=tolerance), (step, name)
+            if step == 0:
+                for module, name in zip(norms, ("head", "TSDFNet", "complete"), strict=True):
+                    theirs_norm = theirs["grad_norm_by_module"][name]
+                    assert norms[module] == pytest.approx(theirs_norm, rel=1e-3)
+    finally:
+        nn.utils.clip_grad_norm_ = clip
+
+    state = {to_original_name(k): v for k, v in student.model.state_dict().items()}
+    compared = 0
+    for name, (_, norm) in expected["state_after"].items():
+        if name in state:
+            value = state[name].double()
+            assert value.norm().item() == pytest.approx(norm, rel=0.06, abs=0.02), name
+            compared += 1
+    assert compared == len(expected["state_after"]) - 216
+    student.flips = None
+    batch = golden_batch([0])
+    with torch.no_grad():
+        out = student.eval()(batch["image"], batch["mapping2d"], batch["tsdf"])
+    mean, std = (expected["eval_after/pred3d"][key] for key in ("mean", "std"))
+    assert out.logits.std().item() == pytest.approx(std, rel=0.05)
+    assert out.logits.mean().item() == pytest.approx(mean, rel=0.05)
+    after = torch.from_numpy(golden("golden_train_tiny.npz")["pred3d_eval_after"])
+    difference = out.logits[:, :, ::6, ::6, ::6] - after
+    assert difference.norm() < 0.05 * after.norm()
+
+
+def test_learning_rates(golden):
+    cfg = load_config().train
+    rates = [learning_rate(epoch, cfg) for epoch in range(1, 101)]
+    assert rates == pytest.approx(golden("golden_pieces.json")["lr_of_epoch_1_to_100"], rel=1e-12)
+    after = golden("golden_pieces.json")["lr_after_last_step"]
+    assert learning_rate(101, cfg) == pytest.approx(after, rel=1e-12)
+
+
+def test_parameter_groups(golden):
+    """The original's groups, less the 36 + 72 tensors that it never uses."""
+    model = build_model(load_config().model)
+    names = {id(p): to_original_name(name) for name, p in model.named_parameters()}
+    unused = [e for e in golden("state_dict_keys.json")["full"] if e[3] == "unused"]
+    groups = parameter_groups(model, 0.05)
+    theirs = golden("golden_pieces.json")["optimizer"]["groups"]
+    for group, golden_group, count in zip(groups, theirs, (110, 218), strict=True):
+        decayed = golden_group["weight_decay"] > 0
+        left_out = [shape for _, shape, _, _ in unused if (len(shape) > 1) == decayed]
+        sizes = [torch.Size(shape).numel() for shape in left_out]
+        assert group["weight_decay"] == golden_group["weight_decay"]
+        assert len(group["params"]) == count == golden_group["n_tensors"] - len(left_out)
+        assert sum(p.numel() for p in group["params"]) == golden_group["n_values"] - sum(sizes)
+        ours = [names[id(p)] for p in group["params"]]
+        assert {golden_group["first"], golden_group["last"]} <= set(ours)
+
+
+@pytest.fixture
+def outputs():
+    """Random outputs and a batch of two scenes, the second without a labelled object."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator)
+
+    label = torch.randint(0, 12, (2, 60, 36, 60), generator=generator)
+    label[1] = 0
+    batch = {
+        "label3d": label,
+        "label_weight": torch.rand(label.shape, generator=generator) < 0.1,
+        "mapping2d": torch.full((2, 480, 640), -1),
+    }
+    batch["mapping2d"][:, 100, :50] = torch.arange(50) * 1000
+
+    def out():
+        return SSCOutput(
+            random(2, 12, 60, 36, 60).requires_grad_(), random(100, 12), random(2, 4, 60, 36, 60)
+        )
+
+    return out(), out(), batch
+
+
+def plain_semantic_distillation(student, teacher, labels):
+    """KD-SC and KD-SA of one scene, written as the paper's equations: a loop over classes."""
+    kl, cosines, voxels = [], 0.0, len(labels)
+    classes = [c for c in labels.unique().tolist() if c != 0]
+    for c in classes:
+        centre_s, centre_t = student[labels == c].mean(0), teacher[labels == c].mean(0)
+        p, q = centre_t.softmax(0), centre_s.softmax(0)
+        kl.append((p * (p / q).log()).sum())
+        cos_t = torch.cosine_similarity(teacher, centre_t[None], dim=1)
+        cos_s = torch.cosine_similarity(student, centre_s[None], dim=1)
+        cosines = cosines + ((cos_t - cos_s) ** 2).sum()
+    return sum(kl) / len(classes), cosines / (voxels * len(classes))
+
+
+def test_distillation_of_a_scene_without_objects_is_zero(outputs):
+    out, target, batch = outputs
+    losses = distillation_losses(out, target, batch)
+    voxels = batch["label_weight"][0]
+    kd_sc, kd_sa = plain_semantic_distillation(
+        out.logits[0, :, voxels].T, target.logits[0, :, voxels].T, batch["label3d"][0][voxels]
+    )
+    assert losses["kd_sc"].item() == pytest.approx(kd_sc.item() / 2, rel=1e-4)
+    assert losses["kd_sa"].item() == pytest.approx(kd_sa.item() / 2, rel=1e-4)
+    (losses["kd_sc"] + losses["kd_sa"]).backward()
+    assert out.logits.grad[0].abs().sum() > 0
+    assert not out.logits.grad[1].any()
+
+
+def test_losses_without_any_label_are_zero(outputs):
+    out, target, batch = outputs
+    batch["label3d"][:] = IGNORE_INDEX
+    losses = supervised_losses(out, batch) | distillation_losses(out, target, batch)
+    kd_t = losses.pop("kd_t").item()
+    assert kd_t == pytest.approx((out.tsdf_feature - target.tsdf_feature).square().mean().item())
+    assert {name: loss.item() for name, loss in losses.items()} == dict.fromkeys(losses, 0.0)
+
+
+def test_parts_of_a_batch_add_up_with_global_counts(outputs):
+    """Two processes or micro-batches of one scene each, against one of two."""
+    out, target, batch = outputs
+    batch["label3d"][1, :20] = 3
+    counts = count_losses(batch)
+
+    def part(output, i):
+        pixels = slice(50 * i, 50 * i + 50)
+        return SSCOutput(
+            output.logits[i : i + 1], output.logits_2d[pixels], output.tsdf_feature[i : i + 1]
+        )
+
+    def losses(output, teacher, part_of_batch):
+        supervised = supervised_losses(output, part_of_batch, counts=counts)
+        return supervised | distillation_losses(output, teacher, part_of_batch, counts)
+
+    whole = losses(out, target, batch)
+    halves = [
+        losses(part(out, i), part(target, i), {k: v[i : i + 1] for k, v in batch.items()})
+        for i in range(2)
+    ]
+    for name, value in whole.items():
+        together = halves[0][name] + halves[1][name]
+        assert together.item() == pytest.approx(value.item(), rel=1e-5), name
+    assert isinstance(counts, LossCounts)
+
+
+def test_accumulated_micro_batches_give_the_step_of_one_batch(golden_batch, monkeypatch):
+    """On running batch statistics, and without dropout, which see each micro-batch alone."""
+    cfg = load_config("configs/debug.yaml", ["model.image_scale=0.1"])
+    torch.manual_seed(0)
+    first = without_randomness(build_model(cfg.model)).eval()
+    second = copy.deepcopy(first)
+    monkeypatch.setattr("models.ssc_net.draw_flips", lambda: (True, False))
+    batch = golden_batch([0, 1])
+    totals = []
+    for model, batches in (
+        (first, [batch]),
+        (second, [{k: v[i : i + 1] for k, v in batch.items()} for i in range(2)]),
+    ):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        objective = Objective(cfg.loss, "tsdf")
+        losses = train_step(model, optimizer, scaler, objective, batches, cfg.train, CPU)
+        totals.append(losses["total"].item())
+    assert totals[0] == pytest.approx(totals[1], rel=1e-5)
+    for (name, p), q in zip(first.named_parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=2e-5, rtol=0, msg=name)

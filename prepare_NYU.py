@@ -16,7 +16,7 @@ import os
 import re
 import sys
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -354,7 +354,8 @@ def run_parallel(tasks, workers, results=None):
     failed.
     """
     failed = kept = 0
-    with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    executor = ProcessPoolExecutor if workers > 1 else ThreadPoolExecutor
+    with executor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         futures = {pool.submit(*task[1:]): task[0] for task in tasks}
         try:
             for future in tqdm(as_completed(futures), total=len(tasks)):

@@ -46,12 +46,14 @@ def main():
             print(f"warning: the training of {cfg.train.teacher_path} is not complete")
         teacher = build_model(cfg.model)
         load_weights(teacher, cfg.train.teacher_path)
-    train_set = build_dataset(cfg.data, "train", with_cad=distil, augment=True, seed=cfg.seed)
-    test_set = build_dataset(cfg.data, "test", with_cad=False, augment=False)
+    volume = cfg.data.input or "tsdf"
+    with_cad = volume == "tsdf_cad"
+    train_set = build_dataset(cfg.data, "train", distil or with_cad, augment=True, seed=cfg.seed)
+    test_set = build_dataset(cfg.data, "test", with_cad, augment=False)
     torch.manual_seed(cfg.seed)
     model = build_model(cfg.model)
     load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
-    objective = Objective(cfg.loss, volume="tsdf", teacher=teacher)
+    objective = Objective(cfg.loss, volume, teacher)
     train(cfg, model, objective, train_set, test_set, path, device, args.resume)
     distributed.cleanup()
 

@@ -36,12 +36,14 @@ def main():
         return
 
     device = distributed.setup()
-    train_set = build_dataset(cfg.data, "train", with_cad=True, augment=True, seed=cfg.seed)
-    test_set = build_dataset(cfg.data, "test", with_cad=True, augment=False)
+    volume = cfg.data.input or "tsdf_cad"
+    with_cad = volume == "tsdf_cad"
+    train_set = build_dataset(cfg.data, "train", with_cad, augment=True, seed=cfg.seed)
+    test_set = build_dataset(cfg.data, "test", with_cad, augment=False)
     torch.manual_seed(cfg.seed)
     model = build_model(cfg.model)
     load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
-    objective = Objective(cfg.loss, volume="tsdf_cad")
+    objective = Objective(cfg.loss, volume)
     train(cfg, model, objective, train_set, test_set, path, device, args.resume)
     distributed.cleanup()
 

@@ -152,11 +152,17 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         InputError: unreadable file, or one that holds no network of either layout.
     """
     content = read_file(path)
+    meta = None
     if content.get("format") == FORMAT:
-        return Checkpoint(content["model"], content["meta"])
-    state = next((content[k] for k in ("model", "net", "network") if k in content), content)
+        state, meta = content.get("model"), content.get("meta")
+        if not isinstance(meta, dict) or not {"config", "input"} <= meta.keys():
+            raise InputError(f"{path} lacks its metadata: the file is damaged")
+    else:
+        state = next((content[k] for k in ("model", "net", "network") if k in content), content)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path} holds no network weights")
+    if meta is not None:
+        return Checkpoint(state, meta)
     for prefix in ("module.", "student."):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     if not any(key.startswith("TSDFNet.") for key in state):

@@ -1,0 +1,200 @@
+"""2DNet: encoders by name, the ResNet50 of 3D-Sketch, freezing, pretrained weights."""
+
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from config import load_config
+from constants import NO_VOXEL
+from errors import InputError
+from models import build_model
+from models.image_net import Net2D, load_pretrained_encoder, stem_of_weights
+from models.projection import fill_holes, mapped_pixels, project, sample_bilinear
+
+
+def net(encoder, head="segformer", **changes):
+    torch.manual_seed(0)
+    options = {"width": 8, "freeze": True, "image_scale": 1.0} | changes
+    return Net2D(encoder, head, **options)
+
+
+@pytest.mark.parametrize("name", ["mit_b1", "resnet18", "mobilenet_v2", "tu-convnext_atto"])
+def test_any_encoder_with_four_levels(name):
+    feature, logits = net(name).eval()(torch.rand(1, 3, 64, 96))
+    assert feature.shape == (1, 8, 16, 24) and logits.shape == (1, 12, 16, 24)
+
+
+def test_an_unknown_encoder_is_named():
+    with pytest.raises(InputError, match="model.encoder=resnet51"):
+        net("resnet51")
+    with pytest.raises(InputError, match="model.head=sketch needs model.encoder=tu-resnet50s"):
+        net("resnet18", head="sketch")
+
+
+def sketch_resnet50_weights():
+    """A file of 3D-Sketch's ResNet50: timm's deep-stem network under the names it used."""
+    torch.manual_seed(0)
+    oracle = timm.create_model("resnet50s", output_stride=16, num_classes=0)
+    for block, dilation in zip(oracle.layer4, (2, 4, 8), strict=True):
+        block.conv2.dilation = block.conv2.padding = (dilation, dilation)
+    names = {
+        "conv1.0": "conv1", "conv1.1": "bn1", "conv1.3": "conv2", "conv1.4": "bn2",
+        "conv1.6": "conv3", "bn1": "bn3",
+    }  # fmt: skip
+    state = {}
+    for key, value in oracle.state_dict().items():
+        module, entry = key.rsplit(".", 1)
+        state[f"{names.get(module, module)}.{entry}"] = value
+    return oracle, state
+
+
+def test_3d_sketchs_resnet50_loads_and_is_that_network(tmp_path):
+    oracle, state = sketch_resnet50_weights()
+    state |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
+    path = tmp_path / "resnet50-imagenet.pth"
+    torch.save(state, path)
+    cfg = load_config("configs/nyu_resnet50.yaml", [f"model.pretrained={path}"]).model
+    assert stem_of_weights(cfg) == "tu-resnet50s"
+    ours = net("tu-resnet50s", head="sketch")
+    load_pretrained_encoder(ours, "tu-resnet50s", str(path))
+    image = torch.rand(1, 3, 96, 128)
+    with torch.no_grad():
+        theirs = oracle.eval().forward_features(image)
+        levels = ours.eval().encoder(image)
+        assert ours(image)[0].shape == (1, 8, 6, 8)
+    assert theirs.shape == (1, 2048, 6, 8)
+    assert torch.equal(levels[-1], theirs)
+
+
+def test_torchvisions_resnet50_decides_for_the_plain_stem(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "resnet50.pth"
+    oracle = torchvision.models.resnet50(replace_stride_with_dilation=[False, False, True])
+    torch.save(oracle.state_dict(), path)
+    cfg = load_config("configs/nyu_resnet50.yaml", [f"model.pretrained={path}"]).model
+    assert stem_of_weights(cfg) == "resnet50"
+    ours = net("resnet50", head="sketch")
+    load_pretrained_encoder(ours, "resnet50", str(path))
+    for block, dilation in zip(oracle.layer4, (2, 4, 8), strict=True):
+        block.conv2.dilation = block.conv2.padding = (dilation, dilation)
+    backbone = nn.Sequential(*list(oracle.children())[:-2]).eval()
+    image = torch.rand(1, 3, 96, 128)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval().encoder(image)[-1], backbone(image))
+
+
+def test_segformers_file_loads_apart_from_its_classifier(tmp_path):
+    source = smp.encoders.get_encoder("mit_b0", weights=None)
+    state = {f"module.{key}": value for key, value in source.state_dict().items()}
+    state |= {"module.head.weight": torch.zeros(1000, 256), "module.head.bias": torch.zeros(1000)}
+    path = tmp_path / "mit_b0.pth"
+    torch.save({"state_dict": state}, path)
+    ours = net("mit_b0")
+    load_pretrained_encoder(ours, "mit_b0", str(path))
+    for key, value in ours.encoder.state_dict().items():
+        assert torch.equal(value, source.state_dict()[key])
+
+    del state["module.norm4.weight"]
+    state["module.norm5.weight"] = torch.zeros(3)
+    torch.save(state, path)
+    with pytest.raises(InputError) as caught:
+        load_pretrained_encoder(ours, "mit_b0", str(path))
+    for part in ("mit_b0.pth", "1 missing (norm4.weight)", "1 unknown (norm5.weight)"):
+        assert part in str(caught.value)
+
+
+def test_missing_and_undownloadable_weights_are_named():
+    with pytest.raises(InputError, match="checkpoint/absent.pth does not exist"):
+        load_pretrained_encoder(net("resnet18"), "resnet18", "checkpoint/absent.pth")
+    with pytest.raises(InputError, match="model.pretrained=imagenot"):
+        load_pretrained_encoder(net("resnet18"), "resnet18", "imagenot")
+
+
+def test_a_frozen_encoder_keeps_its_weights_and_batch_statistics():
+    ours = net("mobilenet_v2").train()
+    before = {key: value.clone() for key, value in ours.encoder.state_dict().items()}
+    feature, logits = ours(torch.rand(2, 3, 64, 96))
+    (feature.sum() + logits.sum()).backward()
+    for key, value in ours.encoder.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert all(p.grad is None for p in ours.encoder.parameters())
+    assert all(p.grad is not None for p in ours.head.parameters())
+
+
+def test_3d_sketchs_frozen_encoder_updates_its_batch_statistics():
+    ours = net("tu-resnet50s", head="sketch").train()
+    before = ours.encoder.model.bn1.running_mean.clone()
+    ours(torch.rand(2, 3, 64, 96))
+    assert not torch.equal(ours.encoder.model.bn1.running_mean, before)
+    assert not any(p.requires_grad for p in ours.encoder.parameters())
+
+
+def test_stochastic_depth_is_active_in_training_although_frozen():
+    ours = net("mit_b0")
+    image = torch.rand(1, 3, 64, 96)
+    ours.train()
+    ours.head.eval()
+    assert not torch.equal(ours(image)[0], ours(image)[0])
+    ours.eval()
+    assert torch.equal(ours(image)[0], ours(image)[0])
+
+
+def test_an_unfrozen_encoder_learns():
+    ours = net("mobilenet_v2", freeze=False).train()
+    ours(torch.rand(2, 3, 64, 96))[0].sum().backward()
+    assert all(p.grad is not None for p in ours.encoder.parameters())
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(12, 16), (30, 40), (48, 64)])
+def test_sampling_equals_dense_upsampling(align_corners, size):
+    torch.manual_seed(0)
+    feature = torch.randn(2, 5, *size, requires_grad=True)
+    mapping2d = torch.full((2, 48, 64), NO_VOXEL)
+    mapping2d[torch.rand(mapping2d.shape) < 0.2] = 7
+    mapping2d[:, 0, 0] = mapping2d[:, -1, -1] = 7
+    ours = sample_bilinear(feature, mapped_pixels(mapping2d), (48, 64), align_corners)
+    dense = nn.functional.interpolate(
+        feature, (48, 64), mode="bilinear", align_corners=align_corners
+    )
+    theirs = dense.permute(0, 2, 3, 1)[mapping2d != NO_VOXEL]
+    torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=0)
+    weights = torch.randn_like(ours)
+    (gradient,) = torch.autograd.grad((ours * weights).sum(), feature)
+    (expected,) = torch.autograd.grad((theirs * weights).sum(), feature)
+    torch.testing.assert_close(gradient, expected, atol=2e-5, rtol=0)
+
+
+def test_the_last_pixel_in_raster_order_wins_its_voxel():
+    mapping2d = torch.full((2, 480, 640), NO_VOXEL)
+    mapping2d[0, 3, [5, 9]] = 100
+    mapping2d[0, 2, 600] = 100
+    mapping2d[1, 4, 4] = 100
+    pixels = mapped_pixels(mapping2d)
+    features = torch.arange(1.0, 5).unsqueeze(1).requires_grad_()
+    volume = project(features, pixels, 2)
+    x, y, z = 0, 1, 40  # voxel 100 of a 60 x 36 x 60 grid
+    assert volume[:, 0, x, y, z].tolist() == [3.0, 4.0]
+    assert volume.count_nonzero() == 2
+    volume.sum().backward()
+    assert features.grad.flatten().tolist() == [0, 0, 1, 1]
+
+
+def test_holes_are_filled_per_element_and_padding_counts():
+    volume = torch.zeros(1, 2, 60, 36, 60)
+    volume[0, 0, :2, :2, :2] = 27.0  # a full corner: 8 of 27 neighbours
+    volume[0, 1, 30, 10, 30] = 27.0
+    filled = fill_holes(volume)
+    assert filled[0, 0, 0, 0, 0] == 27 and filled[0, 0, 2, 0, 0] == pytest.approx(4)
+    assert filled[0, 1, 30, 10, 30] == 27
+    assert filled[0, 1, 29:32, 9:12, 29:32].sum() == pytest.approx(27 + 26)
+    volume[0, 0, 0, 0, 0] = 0  # a visible voxel's channel that is zero is filled too
+    assert fill_holes(volume)[0, 0, 0, 0, 0] == pytest.approx(7)
+
+
+def test_presets_build():
+    for preset in ("nyu_small", "debug", "nyu_resnet50"):
+        build_model(load_config(f"configs/{preset}.yaml").model)

@@ -1,0 +1,245 @@
+"""The commands as a user runs them: train, resume, evaluate, and every wrong input."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from make_nyu import make_nyu_root
+
+from config import load_config
+from datasets.nyu import NYUDataset
+from models import build_model
+from models.checkpoints import load_weights, read_checkpoint
+from utils.metrics import SSCMetrics
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script, *words, cwd, ok=True):
+    result = subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, words)],
+        cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    if ok:
+        assert result.returncode == 0, result.stderr
+    return result
+
+
+def error_of(script, *words, cwd):
+    """The single line of a refusal; no traceback, exit status 2."""
+    result = run(script, *words, cwd=cwd, ok=False)
+    assert result.returncode == 2, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in result.stderr, result.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with data, and teacher and student trained for an epoch on it."""
+    folder = tmp_path_factory.mktemp("work")
+    make_nyu_root(folder / "data", train=4, test=2)
+    preset = yaml.safe_load((ROOT / "configs/debug.yaml").read_text())
+    preset["train"]["eval_every"] = 0
+    (folder / "debug.yaml").write_text(yaml.safe_dump(preset))
+    run("train_teacher.py", "--config", "debug.yaml", cwd=folder)
+    run("train_student.py", "--config", "debug.yaml", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def copy(work, tmp_path):
+    """A copy of that folder, to break."""
+    return Path(shutil.copytree(work, tmp_path / "copy"))
+
+
+def test_training_writes_checkpoints_and_a_csv(work):
+    for role, path, volume in (
+        ("teacher", "teacher/debug_teacher.pth", "tsdf_cad"),
+        ("student", "checkpoint/debug_student.pth", "tsdf"),
+    ):
+        meta = read_checkpoint(work / path).meta
+        assert (meta["input"], meta["epoch"]) == (volume, 1)
+        assert meta["config"]["data"]["root"] == "data/NYU"
+        with open(work / f"logs/debug_{role}/metrics.csv") as file:
+            (row,) = csv.DictReader(file)
+        assert float(row["loss_3d"]) > 0 and float(row["sc_iou"]) >= 0
+        assert ("kd_t" in row) == (role == "student")
+        assert list((work / f"logs/debug_{role}").glob("events.out.tfevents.*"))
+        best = Path(work / path)
+        assert read_checkpoint(best.with_name(f"{best.stem}_best.pth")).meta["epoch"] == 1
+
+
+def test_evaluation_needs_only_the_checkpoint(work):
+    """results.json against a loop over the data set written here."""
+    result = run("test_NYU.py", "--pretrained_path", "checkpoint/debug_student.pth", cwd=work)
+    output = work / "visual_pred/debug_student"
+    scores = json.loads((output / "results.json").read_text())
+
+    cfg = load_config(ROOT / "configs/debug.yaml")
+    model = build_model(cfg.model)
+    load_weights(model, work / "checkpoint/debug_student.pth")
+    metrics, per_scene = SSCMetrics(), {}
+    for sample in NYUDataset(work / "data/NYU", "test"):
+        batch = {k: v[None] for k, v in sample.items() if torch.is_tensor(v)}
+        with torch.no_grad():
+            out = model.eval()(batch["image"], batch["mapping2d"], batch["tsdf"])
+        scene = SSCMetrics()
+        scene.update(out.logits, batch)
+        metrics.merge(scene)
+        per_scene[sample["name"]] = scene.compute()["ssc"]["miou"]
+        shown = out.logits.argmax(1)[batch["label_weight"]]
+        points = (output / f"{sample['name']}.ply").read_text().split("end_header\n")[1]
+        assert len(points.splitlines()) == (shown > 0).sum()
+    expected = metrics.compute()
+    assert scores["sc"] == pytest.approx(expected["sc"], abs=0.01)
+    assert scores["ssc"]["miou"] == pytest.approx(expected["ssc"]["miou"], abs=0.01)
+    everything = expected["all_voxels"]["ssc"]["iou"]
+    assert scores["all_voxels"]["ssc"]["iou"] == pytest.approx(everything, abs=0.01)
+    with open(output / "scenes.csv") as file:
+        rows = {r["scene"]: r for r in csv.DictReader(file) if r["protocol"] == "paper"}
+    assert {n: float(r["avg."]) for n, r in rows.items()} == pytest.approx(per_scene, abs=0.01)
+    assert f"{scores['ssc']['miou']:.1f}" in result.stdout
+
+
+def test_a_teacher_is_evaluated_on_tsdf_cad_and_dumps_can_be_limited(work, tmp_path):
+    teacher = ("--pretrained_path", work / "teacher/debug_teacher.pth")
+    data = f"data.root={work}/data/NYU"
+    result = run("test_NYU.py", *teacher, data, "--max-dump", 1, "output=out", cwd=tmp_path)
+    assert "on tsdf_cad, 2 scenes" in result.stdout
+    assert len(list((tmp_path / "out").glob("*.ply"))) <= 1
+    result = run(
+        "test_NYU.py", *teacher, data, "--no-dump", "output=none", "data.input=tsdf", cwd=tmp_path
+    )
+    assert "on tsdf, 2 scenes" in result.stdout
+    assert not list((tmp_path / "none").glob("*.ply"))
+
+
+def test_a_student_is_evaluated_without_tsdf_cad(copy):
+    shutil.rmtree(copy / "data/NYUCAD")
+    run("test_NYU.py", "--pretrained_path", "checkpoint/debug_student.pth", "--no-dump", cwd=copy)
+
+
+def test_a_file_of_the_original_is_evaluated(work, original_file, tmp_path):
+    words = ["--pretrained_path", original_file(), f"data.root={work}/data/NYU", "--no-dump"]
+    tiny = ["model.encoder=mit_b0", "model.width=32", "data.workers=0"]
+    result = run("test_NYU.py", *words, *tiny, cwd=tmp_path)
+    assert "assumed: preset nyu_segformer_b2" in result.stdout
+    assert "on tsdf, 2 scenes" in result.stdout
+
+
+def test_resumed_training_equals_undisturbed_training(copy):
+    student = ["--config", "debug.yaml", "train.epochs=2", "train.eval_every=1"]
+    run("train_student.py", *student, "train.student_path=whole.pth", cwd=copy)
+    whole = torch.load(copy / "whole.pth", weights_only=True)
+
+    # What an interruption after the first epoch leaves behind: the file as it was then.
+    script = (
+        "import sys, utils.training as t; save = t.save_checkpoint\n"
+        "def stop(path, *rest):\n"
+        "    save(path, *rest)\n"
+        "    if str(path) == 'part.pth': sys.exit(7)\n"
+        "t.save_checkpoint = stop; import train_student; train_student.main()"
+    )
+    words = [*student, "train.student_path=part.pth"]
+    stopped = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        cwd=copy, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert stopped.returncode == 7, stopped.stderr
+    assert read_checkpoint(copy / "part.pth").meta["epoch"] == 1
+    run("train_student.py", *words, "--resume", cwd=copy)
+    part = torch.load(copy / "part.pth", weights_only=True)
+    for key, value in whole["model"].items():
+        assert torch.equal(value, part["model"][key]), key
+    with open(copy / "logs/part/metrics.csv") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+    before = (copy / "part.pth").read_bytes()
+    assert "complete: kept" in run("train_student.py", *words, "--resume", cwd=copy).stdout
+    assert (copy / "part.pth").read_bytes() == before
+
+
+def test_a_new_run_keeps_the_file_of_the_old_one(copy):
+    before = (copy / "teacher/debug_teacher.pth").read_bytes()
+    run("train_teacher.py", "--config", "debug.yaml", "seed=1", cwd=copy)
+    assert (copy / "teacher/debug_teacher_previous.pth").read_bytes() == before
+    assert (copy / "teacher/debug_teacher.pth").read_bytes() != before
+
+
+def test_without_distillation_no_teacher_is_needed(copy):
+    shutil.rmtree(copy / "teacher")
+    shutil.rmtree(copy / "data/NYUCAD")
+    weights = [f"loss.weight_kd_{name}=0" for name in ("t", "sc", "sa")]
+    run("train_student.py", "--config", "debug.yaml", *weights, cwd=copy)
+    (row,) = read_checkpoint(copy / "checkpoint/debug_student.pth").meta["history"]
+    assert "kd_t" not in row
+
+
+def test_wrong_inputs_of_training(copy):
+    train = ("train_student.py", "--config", "debug.yaml")
+    assert "did you mean train.epochs" in error_of(*train, "train.epoch=1", cwd=copy)
+    assert "absent.yaml" in error_of("train_teacher.py", "--config", "absent.yaml", cwd=copy)
+    absent = "train.teacher_path=absent.pth"
+    assert "absent.pth does not exist" in error_of(*train, absent, cwd=copy)
+    other = error_of(*train, "model.width=12", cwd=copy)
+    assert "debug_teacher.pth was made with other settings (model.width=8 instead of 12)" in other
+    assert "no/such" in error_of(*train, "data.root=no/such", cwd=copy)
+    assert "too few" in error_of(*train, "train.batch_size=5", cwd=copy)
+    (copy / "teacher/debug_teacher.pth").write_text("not weights")
+    assert "debug_teacher.pth" in error_of(*train, cwd=copy)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bad_data_is_named(workers, copy):
+    evaluate = ("test_NYU.py", "--pretrained_path", "checkpoint/debug_student.pth")
+    setting = f"data.workers={workers}"
+    tsdf = copy / "data/NYU/TSDF/0001.npz"
+    arrays = np.load(tsdf)
+    volume = arrays["arr_0"].copy()
+    volume[5] = np.nan
+    np.savez(tsdf, volume, arrays["arr_1"])
+    assert "TSDF/0001.npz" in error_of(*evaluate, setting, cwd=copy)
+    tsdf.write_bytes(tsdf.read_bytes()[:1000])
+    assert "TSDF/0001.npz" in error_of(*evaluate, setting, cwd=copy)
+    shutil.rmtree(copy / "data/NYUCAD")
+    message = error_of("train_teacher.py", "--config", "debug.yaml", setting, cwd=copy)
+    assert "NYUCAD/TSDF" in message and "prepare_NYU.py cad" in message
+
+
+def test_wrong_checkpoints_of_evaluation(copy):
+    def evaluate(path):
+        return error_of("test_NYU.py", "--pretrained_path", path, cwd=copy)
+
+    data = (copy / "checkpoint/debug_student.pth").read_bytes()
+    (copy / "half.pth").write_bytes(data[: len(data) // 2])
+    (copy / "text.pth").write_text("hello")
+    assert "absent.pth does not exist" in evaluate("absent.pth")
+    assert "half.pth" in evaluate("half.pth")
+    assert "text.pth" in evaluate("text.pth")
+    student = ("--pretrained_path", "checkpoint/debug_student.pth")
+    assert "does not fit" in error_of("test_NYU.py", *student, "model.width=12", cwd=copy)
+    (copy / "empty/test/RGB").mkdir(parents=True)
+    assert "empty" in error_of("test_NYU.py", *student, "data.root=empty", cwd=copy)
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(copy):
+    (copy / "file").write_text("in the way")
+    student = ("--pretrained_path", "checkpoint/debug_student.pth")
+    assert "file" in error_of("test_NYU.py", *student, "output=file/out", cwd=copy)
+
+
+def test_settings_can_be_printed(tmp_path):
+    path = ROOT / "configs/nyu_small.yaml"
+    printed = run("config.py", "--config", path, "--get", "train.lr", "train.lr=5e-4", cwd=tmp_path)
+    assert printed.stdout == "0.0005\n"
+    printed = yaml.safe_load(run("config.py", "--config", path, cwd=tmp_path).stdout)
+    assert printed == load_config(path)
+    assert "train.lr" in error_of("config.py", "--get", "train.lt", cwd=tmp_path)

@@ -1,11 +1,17 @@
 """The commands as a user runs them: train, resume, evaluate, and every wrong input."""
 
+import contextlib
 import csv
+import importlib
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,23 +23,42 @@ from config import load_config
 from datasets.nyu import NYUDataset
 from models import build_model
 from models.checkpoints import load_weights, read_checkpoint
+from utils.checkpoint import save_checkpoint
 from utils.metrics import SSCMetrics
 
 ROOT = Path(__file__).parents[1]
 
 
+class Result(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 def run(script, *words, cwd, ok=True):
-    result = subprocess.run(
-        [sys.executable, str(ROOT / script), *map(str, words)],
-        cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    if ok:
-        assert result.returncode == 0, result.stderr
+    """Run a script's main as the command line would; in this process, which saves its imports."""
+    main = importlib.import_module(Path(script).stem).main
+    out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
+    code = 0
+    try:
+        os.chdir(cwd)
+        with (
+            mock.patch.object(sys, "argv", [script, *map(str, words)]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            main()
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        os.chdir(before)
+    result = Result(code, out.getvalue(), err.getvalue())
+    assert not ok or result.returncode == 0, result.stderr
     return result
 
 
 def error_of(script, *words, cwd):
-    """The single line of a refusal; no traceback, exit status 2."""
+    """The single line of a refusal, without a traceback; exit status 2."""
     result = run(script, *words, cwd=cwd, ok=False)
     assert result.returncode == 2, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
@@ -135,25 +160,21 @@ def test_a_file_of_the_original_is_evaluated(work, original_file, tmp_path):
     assert "on tsdf, 2 scenes" in result.stdout
 
 
-def test_resumed_training_equals_undisturbed_training(copy):
+def test_resumed_training_equals_undisturbed_training(copy, monkeypatch):
     student = ["--config", "debug.yaml", "train.epochs=2", "train.eval_every=1"]
     run("train_student.py", *student, "train.student_path=whole.pth", cwd=copy)
     whole = torch.load(copy / "whole.pth", weights_only=True)
 
-    # What an interruption after the first epoch leaves behind: the file as it was then.
-    script = (
-        "import sys, utils.training as t; save = t.save_checkpoint\n"
-        "def stop(path, *rest):\n"
-        "    save(path, *rest)\n"
-        "    if str(path) == 'part.pth': sys.exit(7)\n"
-        "t.save_checkpoint = stop; import train_student; train_student.main()"
-    )
+    def save_and_die(path, *rest):
+        save_checkpoint(path, *rest)
+        if str(path) == "part.pth":
+            raise KeyboardInterrupt
+
     words = [*student, "train.student_path=part.pth"]
-    stopped = subprocess.run(
-        [sys.executable, "-c", script, *words],
-        cwd=copy, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert stopped.returncode == 7, stopped.stderr
+    monkeypatch.setattr("utils.training.save_checkpoint", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run("train_student.py", *words, cwd=copy)
+    monkeypatch.undo()
     assert read_checkpoint(copy / "part.pth").meta["epoch"] == 1
     run("train_student.py", *words, "--resume", cwd=copy)
     part = torch.load(copy / "part.pth", weights_only=True)
@@ -234,6 +255,14 @@ def test_an_output_folder_that_cannot_be_made_is_named(copy):
     (copy / "file").write_text("in the way")
     student = ("--pretrained_path", "checkpoint/debug_student.pth")
     assert "file" in error_of("test_NYU.py", *student, "output=file/out", cwd=copy)
+
+
+def test_a_refusal_is_one_line_of_a_real_command(tmp_path):
+    command = [sys.executable, ROOT / "test_NYU.py", "--pretrained_path", "absent.pth"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: absent.pth does not exist")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_settings_can_be_printed(tmp_path):

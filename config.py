@@ -189,6 +189,17 @@ def parse_settings(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
+def parse_training(description: str) -> tuple[EasyDict, bool]:
+    """The command line of a training script: its settings, and whether to resume."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", default="configs/nyu_segformer_b2.yaml", help="preset")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where the checkpoint stands, if it exists"
+    )
+    args = parse_settings(parser)
+    return load_config(args.config, args.overrides), args.resume
+
+
 @exit_on_input_error
 def main():
     """Print all settings or one: python config.py --config configs/debug.yaml [--get train.lr]."""

@@ -9,8 +9,12 @@ if [[ ${1:-} == *.yaml ]]; then preset=$1; shift; fi
 
 teacher=$("$PYTHON" config.py --config "$preset" --get train.teacher_path "$@")
 student=$("$PYTHON" config.py --config "$preset" --get train.student_path "$@")
+encoder=$("$PYTHON" config.py --config "$preset" --get model.pretrained "$@")
+if [[ $encoder == checkpoint/mobilenet_v2_imagenet.pth && ! -e $encoder ]]; then
+  "$PYTHON" checkpoint/fetch_encoder.py
+fi
 
 "$PYTHON" train_teacher.py --config "$preset" --resume "$@"
 "$PYTHON" train_student.py --config "$preset" --resume "$@"
-"$PYTHON" test_NYU.py --pretrained_path "$teacher" "$@"
+"$PYTHON" test_NYU.py --pretrained_path "$teacher" data.input=tsdf_cad "$@"
 "$PYTHON" test_NYU.py --pretrained_path "$student" "$@"

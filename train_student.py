@@ -8,12 +8,11 @@ Reads teacher/Teacher_ckpt.pth (setting train.teacher_path), writes checkpoint/C
 loss.weight_kd_sa=0 it learns from labels alone and needs no teacher.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 
-from config import load_config, parse_settings
+from config import parse_training
 from datasets import build_dataset
 from errors import exit_on_input_error
 from models import build_model
@@ -25,16 +24,10 @@ from utils.training import Objective, is_finished, read_meta, train
 
 @exit_on_input_error
 def main():
-    parser = argparse.ArgumentParser(description="Train the student on the noisy TSDF.")
-    parser.add_argument("--config", default="configs/nyu_segformer_b2.yaml", help="preset")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on where train.student_path stands, if it exists"
-    )
-    args = parse_settings(parser)
-    cfg = load_config(args.config, args.overrides)
+    cfg, resume = parse_training("Train the student on the noisy TSDF.")
     cfg.model.encoder = stem_of_weights(cfg.model)
     path = Path(cfg.train.student_path)
-    if args.resume and path.exists() and is_finished(read_meta(path, cfg)):
+    if resume and path.exists() and is_finished(read_meta(path, cfg)):
         print(f"{path} is complete: kept")
         return
 
@@ -54,7 +47,7 @@ def main():
     model = build_model(cfg.model)
     load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
     objective = Objective(cfg.loss, volume, teacher)
-    train(cfg, model, objective, train_set, test_set, path, device, args.resume)
+    train(cfg, model, objective, train_set, test_set, path, device, resume)
     distributed.cleanup()
 
 

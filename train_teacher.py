@@ -6,12 +6,11 @@
 Writes teacher/Teacher_ckpt.pth (setting train.teacher_path) after every epoch.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 
-from config import load_config, parse_settings
+from config import parse_training
 from datasets import build_dataset
 from errors import exit_on_input_error
 from models import build_model
@@ -22,16 +21,10 @@ from utils.training import Objective, is_finished, read_meta, train
 
 @exit_on_input_error
 def main():
-    parser = argparse.ArgumentParser(description="Train the teacher on TSDF-CAD.")
-    parser.add_argument("--config", default="configs/nyu_segformer_b2.yaml", help="preset")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on where train.teacher_path stands, if it exists"
-    )
-    args = parse_settings(parser)
-    cfg = load_config(args.config, args.overrides)
+    cfg, resume = parse_training("Train the teacher on TSDF-CAD.")
     cfg.model.encoder = stem_of_weights(cfg.model)
     path = Path(cfg.train.teacher_path)
-    if args.resume and path.exists() and is_finished(read_meta(path, cfg)):
+    if resume and path.exists() and is_finished(read_meta(path, cfg)):
         print(f"{path} is complete: kept")
         return
 
@@ -44,7 +37,7 @@ def main():
     model = build_model(cfg.model)
     load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
     objective = Objective(cfg.loss, volume)
-    train(cfg, model, objective, train_set, test_set, path, device, args.resume)
+    train(cfg, model, objective, train_set, test_set, path, device, resume)
     distributed.cleanup()
 
 

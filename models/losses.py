@@ -23,8 +23,8 @@ class LossCounts(NamedTuple):
 
 
 def supervised_voxels(batch: dict) -> Tensor:
-    """(B, 60, 36, 60) bool: where the loss and the paper's evaluation look."""
-    return batch["label_weight"] & (batch["label3d"] != IGNORE_INDEX)
+    """(B, 129600) bool: where the loss and the paper's evaluation look."""
+    return (batch["label_weight"] & (batch["label3d"] != IGNORE_INDEX)).flatten(1)
 
 
 def pixel_labels(batch: dict) -> Tensor:
@@ -32,7 +32,7 @@ def pixel_labels(batch: dict) -> Tensor:
 
     label_weight plays no part here.
     """
-    mapping2d = batch["mapping2d"].flatten(1)
+    mapping2d = batch["mapping2d"].flatten(1).long()
     mapped = mapping2d != NO_VOXEL
     labels = batch["label3d"].flatten(1).gather(1, mapping2d.clamp(min=0))
     return labels[mapped]
@@ -70,9 +70,10 @@ def supervised_losses(
     """
     counts = counts or count_losses(batch)
     voxels = supervised_voxels(batch)
-    logits = out.logits.permute(0, 2, 3, 4, 1)[voxels].float()
+    logits = out.logits.flatten(2).transpose(1, 2)[voxels].float()
+    labels = batch["label3d"].flatten(1)[voxels]
     return {
-        "loss_3d": _cross_entropy(logits, batch["label3d"][voxels], label_smoothing, counts.voxels),
+        "loss_3d": _cross_entropy(logits, labels, label_smoothing, counts.voxels),
         "loss_2d": _cross_entropy(
             out.logits_2d.float(), pixel_labels(batch), label_smoothing, counts.pixels
         ),
@@ -140,7 +141,7 @@ def distillation_losses(
     for student, teacher, labels, voxels in zip(
         out.logits, teacher_out.logits, batch["label3d"], supervised_voxels(batch), strict=True
     ):
-        where = voxels.flatten().nonzero().squeeze(1)
+        where = voxels.nonzero().squeeze(1)
         pairs.append(
             _semantic_distillation(
                 student.flatten(1)[:, where].T.float(),

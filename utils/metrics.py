@@ -12,7 +12,7 @@ def _confusion(truth: Tensor, prediction: Tensor, where: Tensor, num_classes: in
     Voxels elsewhere go to a bin of their own: no shape depends on the data, so a GPU need not wait.
     """
     bins = num_classes * num_classes
-    index = torch.where(where, truth * num_classes + prediction, bins).flatten()
+    index = torch.where(where, truth * num_classes + prediction, bins)
     counts = torch.zeros(bins + 1, dtype=torch.int64, device=index.device)
     counts.scatter_add_(0, index, torch.ones_like(index))
     return counts[:bins].view(num_classes, num_classes)
@@ -61,10 +61,10 @@ class SSCMetrics:
         """
         if prediction.is_floating_point():
             prediction = prediction.argmax(dim=1)
-        truth, prediction = batch["label3d"].long(), prediction.long()
+        truth, prediction = batch["label3d"].flatten().long(), prediction.flatten().long()
         labelled = truth != IGNORE_INDEX
-        scored = labelled & batch["label_weight"]
-        hidden = scored & (batch["mapping"] == NO_PIXEL)
+        scored = labelled & batch["label_weight"].flatten()
+        hidden = scored & (batch["mapping"].flatten() == NO_PIXEL)
         self.to(truth.device)
         for i, (sc_where, ssc_where) in enumerate([(hidden, scored), (labelled, labelled)]):
             self.sc[i] += _confusion((truth > 0).long(), (prediction > 0).long(), sc_where, 2)

@@ -272,3 +272,30 @@ def test_settings_can_be_printed(tmp_path):
     printed = yaml.safe_load(run("config.py", "--config", path, cwd=tmp_path).stdout)
     assert printed == load_config(path)
     assert "train.lr" in error_of("config.py", "--get", "train.lt", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_evaluate_like_one(work, tmp_path):
+    def torchrun(*words):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        script, *words = map(str, words)
+        return subprocess.run(
+            [*command, str(ROOT / script), *words],
+            cwd=work, env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+
+    path = tmp_path / "two.pth"
+    torchrun(
+        "train_student.py", "--config", "debug.yaml", "train.batch_size=1",
+        f"train.student_path={path}",
+    )  # fmt: skip
+    (row,) = read_checkpoint(path).meta["history"]
+    evaluate = ("test_NYU.py", "--pretrained_path", path)
+    torchrun(*evaluate, f"output={tmp_path}/two")
+    run(*evaluate, f"output={tmp_path}/one", cwd=work)
+    two, one = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("two", "one"))
+    assert two == one
+    assert row["ssc_miou"] == pytest.approx(one["ssc"]["miou"], abs=0.01)
+    plys = [{path.name for path in (tmp_path / n).glob("*.ply")} for n in ("two", "one")]
+    assert plys[0] == plys[1]

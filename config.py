@@ -69,13 +69,16 @@ CHOICES = {
     "train.precision": ("fp32", "bf16", "fp16"),
 }
 
-# Smallest allowed value of a number; 0 (and above) where nothing is said here.
-MINIMUM = {
-    "model.width": 4,
-    "model.stem": 1,
-    "train.epochs": 1,
-    "train.batch_size": 1,
-    "train.accumulate": 1,
+# Smallest and largest value of a number; at least 0 where nothing is said here.
+RANGES = {
+    "seed": (0, 2**31 - 1),
+    "model.image_scale": (0.05, 4),
+    "model.width": (4, 4096),
+    "model.stem": (1, 4096),
+    "loss.label_smoothing": (0, 1),
+    "train.epochs": (1, 10**6),
+    "train.batch_size": (1, 10**6),
+    "train.accumulate": (1, 10**6),
 }
 
 
@@ -95,22 +98,25 @@ def _convert(key: str, value, default, source: str):
     if key in CHOICES and value not in CHOICES[key]:
         allowed = ", ".join(choice or "(empty)" for choice in CHOICES[key])
         raise InputError(f"{source}: {key} must be one of {allowed}, not {value!r}")
-    if kind in (int, float) and not MINIMUM.get(key, 0) <= value < float("inf"):
-        raise InputError(f"{source}: {key} must be at least {MINIMUM.get(key, 0)}, not {value}")
+    low, high = RANGES.get(key, (0, 1e30))
+    if kind in (int, float) and not low <= value <= high:
+        raise InputError(f"{source}: {key} must be in {low}..{high:.10g}, not {value}")
     if key == "model.width" and value % 4:
         raise InputError(f"{source}: model.width must be a multiple of 4, not {value}")
     return value
 
 
-def all_keys(settings: dict, prefix: str = "") -> Iterable[str]:
+def flatten(settings: dict, prefix: str = "") -> Iterable[tuple[str, object]]:
+    """("train.lr", 0.001) and so on, of nested settings."""
     for key, value in settings.items():
-        yield prefix + key
         if isinstance(value, dict):
-            yield from all_keys(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _unknown(key: str) -> str:
-    close = difflib.get_close_matches(key, list(all_keys(DEFAULTS)), n=1, cutoff=0)
+    close = difflib.get_close_matches(key, dict(flatten(DEFAULTS)), n=1, cutoff=0)
     return f"unknown setting {key}; did you mean {close[0]}?"
 
 
@@ -211,12 +217,10 @@ def main():
     if args.get is None:
         print(yaml.safe_dump(to_plain(cfg), sort_keys=False), end="")
         return
-    if args.get not in all_keys(DEFAULTS):
+    values = dict(flatten(cfg))
+    if args.get not in values:
         raise InputError(_unknown(args.get))
-    value = cfg
-    for name in args.get.split("."):
-        value = value[name]
-    print(value)
+    print(values[args.get])
 
 
 if __name__ == "__main__":

@@ -16,5 +16,5 @@ fi
 
 "$PYTHON" train_teacher.py --config "$preset" --resume "$@"
 "$PYTHON" train_student.py --config "$preset" --resume "$@"
-"$PYTHON" test_NYU.py --pretrained_path "$teacher" data.input=tsdf_cad "$@"
+"$PYTHON" test_NYU.py --pretrained_path "$teacher" data.input=tsdf_cad "$@" output=
 "$PYTHON" test_NYU.py --pretrained_path "$student" "$@"

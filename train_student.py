@@ -14,12 +14,24 @@ import torch
 
 from config import parse_training
 from datasets import build_dataset
-from errors import exit_on_input_error
+from errors import InputError, exit_on_input_error
 from models import build_model
-from models.checkpoints import load_weights
+from models.checkpoints import load_strictly, read_checkpoint
 from models.image_net import load_pretrained_encoder, stem_of_weights
 from utils import distributed
-from utils.training import Objective, is_finished, read_meta, train
+from utils.training import Objective, check_settings, is_finished, train
+
+
+def load_teacher(cfg):
+    checkpoint = read_checkpoint(cfg.train.teacher_path)
+    check_settings(checkpoint, cfg, ("model", "data"))
+    if checkpoint.meta is not None and checkpoint.meta["input"] != "tsdf_cad":
+        raise InputError(f"{checkpoint.path} is no teacher: it was not trained on TSDF-CAD")
+    if not is_finished(checkpoint):
+        print(f"warning: the training of {checkpoint.path} is not complete")
+    teacher = build_model(cfg.model)
+    load_strictly(teacher, checkpoint.state, checkpoint.path)
+    return teacher
 
 
 @exit_on_input_error
@@ -27,27 +39,26 @@ def main():
     cfg, resume = parse_training("Train the student on the noisy TSDF.")
     cfg.model.encoder = stem_of_weights(cfg.model)
     path = Path(cfg.train.student_path)
-    if resume and path.exists() and is_finished(read_meta(path, cfg)):
-        print(f"{path} is complete: kept")
-        return
+    checkpoint = read_checkpoint(path) if resume and path.exists() else None
+    if checkpoint is not None:
+        check_settings(checkpoint, cfg, ("seed", "data", "loss", "model", "train"))
+        if is_finished(checkpoint):
+            print(f"{path} is complete: kept")
+            return
 
     device = distributed.setup()
     distil = any(cfg.loss[f"weight_{name}"] for name in ("kd_t", "kd_sc", "kd_sa"))
-    teacher = None
-    if distil:
-        if not is_finished(read_meta(cfg.train.teacher_path, cfg)):
-            print(f"warning: the training of {cfg.train.teacher_path} is not complete")
-        teacher = build_model(cfg.model)
-        load_weights(teacher, cfg.train.teacher_path)
+    teacher = load_teacher(cfg) if distil else None
     volume = cfg.data.input or "tsdf"
     with_cad = volume == "tsdf_cad"
     train_set = build_dataset(cfg.data, "train", distil or with_cad, augment=True, seed=cfg.seed)
     test_set = build_dataset(cfg.data, "test", with_cad, augment=False)
     torch.manual_seed(cfg.seed)
     model = build_model(cfg.model)
-    load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
-    objective = Objective(cfg.loss, volume, teacher)
-    train(cfg, model, objective, train_set, test_set, path, device, resume)
+    if checkpoint is None:
+        load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
+    objective = Objective(cfg.loss, volume, teacher, cfg.train.precision)
+    train(cfg, model, objective, train_set, test_set, path, device, checkpoint)
     distributed.cleanup()
 
 

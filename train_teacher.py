@@ -14,9 +14,10 @@ from config import parse_training
 from datasets import build_dataset
 from errors import exit_on_input_error
 from models import build_model
+from models.checkpoints import read_checkpoint
 from models.image_net import load_pretrained_encoder, stem_of_weights
 from utils import distributed
-from utils.training import Objective, is_finished, read_meta, train
+from utils.training import Objective, check_settings, is_finished, train
 
 
 @exit_on_input_error
@@ -24,9 +25,12 @@ def main():
     cfg, resume = parse_training("Train the teacher on TSDF-CAD.")
     cfg.model.encoder = stem_of_weights(cfg.model)
     path = Path(cfg.train.teacher_path)
-    if resume and path.exists() and is_finished(read_meta(path, cfg)):
-        print(f"{path} is complete: kept")
-        return
+    checkpoint = read_checkpoint(path) if resume and path.exists() else None
+    if checkpoint is not None:
+        check_settings(checkpoint, cfg, ("model", "data"))
+        if is_finished(checkpoint):
+            print(f"{path} is complete: kept")
+            return
 
     device = distributed.setup()
     volume = cfg.data.input or "tsdf_cad"
@@ -35,9 +39,10 @@ def main():
     test_set = build_dataset(cfg.data, "test", with_cad, augment=False)
     torch.manual_seed(cfg.seed)
     model = build_model(cfg.model)
-    load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
-    objective = Objective(cfg.loss, volume)
-    train(cfg, model, objective, train_set, test_set, path, device, resume)
+    if checkpoint is None:
+        load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
+    objective = Objective(cfg.loss, volume, precision=cfg.train.precision)
+    train(cfg, model, objective, train_set, test_set, path, device, checkpoint)
     distributed.cleanup()
 
 

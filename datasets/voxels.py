@@ -102,12 +102,14 @@ def decode_depth(raw, name="depth image"):
     mm = (raw >> 3) | (raw << 13)
     measured = mm[mm > 0]
     # Plain millimetres with random low bits come out mostly beyond 16 m; with low bits of zero,
-    # eight times too near, which is nearer than the sensor sees.
+    # eight times too near: no room ends within 1.25 m.
     median = np.median(measured) / 1000 if measured.size else 1
-    if not 0.5 < median <= 16:
+    farthest = measured.max() / 1000 if measured.size else 8
+    if not 0.5 < median <= 16 or farthest < 1.25:
         raise InputError(
-            f"{name}: the median depth would be {median:.2f} m: this looks like plain millimetres, "
-            "not SSCNet's coding (millimetres rotated left by 3 bits); convert it with encode_depth"
+            f"{name}: the depths would be {median:.2f} m (median) and {farthest:.2f} m (farthest): "
+            "this looks like plain millimetres, not SSCNet's coding (millimetres rotated left by "
+            "3 bits); convert it with encode_depth"
         )
     return mm.astype(np.float32) / np.float32(1000)
 

@@ -58,8 +58,10 @@ UNUSED_ENTRIES = frozenset(
 class Checkpoint(NamedTuple):
     """A network's file: ours, or the original's in our names."""
 
+    path: str
     state: dict[str, Tensor]
     meta: dict | None  # config, input, epoch, ...; None where the file is the original's
+    training: dict | None  # what continues a run; only in a file of ours that has it
 
 
 def read_file(path: str | Path) -> dict:
@@ -123,7 +125,7 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str | Pat
             f"{source} does not fit the network (other encoder, width or file?): "
             + "; ".join(parts)
         )
-    nn.Module.load_state_dict(module, state)
+    nn.Module.load_state_dict(module, state)  # encoders of the library override it, not strictly
 
 
 def from_original(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -152,22 +154,22 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         InputError: unreadable file, or one that holds no network of either layout.
     """
     content = read_file(path)
-    meta = None
-    if content.get("format") == FORMAT:
-        state, meta = content.get("model"), content.get("meta")
-        if not isinstance(meta, dict) or not {"config", "input"} <= meta.keys():
-            raise InputError(f"{path} lacks its metadata: the file is damaged")
-    else:
-        state = next((content[k] for k in ("model", "net", "network") if k in content), content)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    ours = content.get("format") == FORMAT
+    state = next((content[k] for k in ("model", "net", "network") if k in content), content)
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise InputError(f"{path} holds no network weights")
-    if meta is not None:
-        return Checkpoint(state, meta)
+    if ours:
+        meta, training = content.get("meta"), content.get("training")
+        if not isinstance(meta, dict) or not {"config", "input", "epoch"} <= meta.keys():
+            raise InputError(f"{path} lacks its metadata: the file is damaged")
+        return Checkpoint(str(path), state, meta, training)
     for prefix in ("module.", "student."):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     if not any(key.startswith("TSDFNet.") for key in state):
         raise InputError(f"{path} holds no CleanerS network: no entry begins with TSDFNet.")
-    return Checkpoint(from_original(state), None)
+    return Checkpoint(str(path), from_original(state), None, None)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict | None:

@@ -1,13 +1,15 @@
 """2DNet: an encoder of segmentation-models-pytorch and a light head."""
 
 import contextlib
+import copy
+from pathlib import Path
 
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from constants import NUM_CLASSES
+from constants import IMAGE_SIZE, NUM_CLASSES
 from errors import InputError
 from models.checkpoints import load_strictly, read_file
 
@@ -17,11 +19,17 @@ SKETCH_ENCODERS = ("tu-resnet50s", "resnet50")  # deep stem as in 3D-Sketch; tor
 def _encoder(name: str) -> nn.Module:
     try:
         encoder = smp.encoders.get_encoder(name, weights=None)
+        # Without data: some encoders accept one image size only, or have other strides.
+        probe = copy.deepcopy(encoder).eval().to("meta")
+        levels = probe(torch.zeros(1, 3, *IMAGE_SIZE, device="meta"))[-4:]
     except Exception as error:  # each encoder family of the library raises its own types
+        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"model.encoder={name}: segmentation-models-pytorch cannot build it ({error})"
+            f"model.encoder={name}: segmentation-models-pytorch has no such encoder for images of "
+            f"640x480 ({reason})"
         ) from error
-    if len(encoder.out_channels) < 5 or 0 in encoder.out_channels[-4:]:
+    rows = [level.shape[2] for level in levels if level.shape[1] > 0]
+    if rows != [IMAGE_SIZE[0] // stride for stride in (4, 8, 16, 32)]:
         raise InputError(f"model.encoder={name} does not have four levels at strides 4 to 32")
     return encoder
 
@@ -159,33 +167,33 @@ def _deep_stem_name(key: str) -> str:
     return DEEP_STEM.get(old, "") + key[len(old) :]
 
 
-def _encoder_weights_from_file(path: str, name: str) -> dict[str, Tensor]:
+def _read_encoder_file(path: str) -> dict[str, Tensor]:
+    """A file's weights under the names of its network, without wrapping or classifier."""
     state = read_file(path)
     state = state.get("state_dict", state)
-    if not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise InputError(f"{path} is not a state dict of encoder weights")
-    state = {
-        key.removeprefix("module."): value
-        for key, value in state.items()
-        if not key.removeprefix("module.").startswith(CLASSIFIER_KEYS)
-    }
-    if "conv3.weight" in state:
-        state = {_deep_stem_name(key): value for key, value in state.items()}
-    return {f"model.{key}": v for key, v in state.items()} if name.startswith("tu-") else state
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    return {key: value for key, value in state.items() if not key.startswith(CLASSIFIER_KEYS)}
 
 
-def stem_of_weights(cfg_model) -> str:
+def stem_of_weights(cfg) -> str:
     """The encoder whose stem fits a ResNet50 file: `conv1.weight` is 3x3 deep or 7x7 plain.
+
+    Args:
+        cfg: the `model` settings.
 
     Returns:
         `tu-resnet50s` or `resnet50` where model.pretrained is such a file, else model.encoder.
     """
-    if cfg_model.encoder not in SKETCH_ENCODERS or not _is_file(cfg_model.pretrained):
-        return cfg_model.encoder
-    conv1 = read_file(cfg_model.pretrained).get("conv1.weight")
-    if not isinstance(conv1, Tensor):
-        raise InputError(f"{cfg_model.pretrained} has no conv1.weight: not a ResNet50's weights")
-    return "resnet50" if conv1.shape[-1] == 7 else "tu-resnet50s"
+    if cfg.encoder not in SKETCH_ENCODERS or not Path(cfg.pretrained).is_file():
+        return cfg.encoder
+    state = _read_encoder_file(cfg.pretrained)
+    if "conv1.weight" not in state:
+        raise InputError(f"{cfg.pretrained} has no conv1.weight: not a ResNet50's weights")
+    return "resnet50" if state["conv1.weight"].shape[-1] == 7 else "tu-resnet50s"
 
 
 def _is_file(pretrained: str) -> bool:
@@ -207,7 +215,12 @@ def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
     if pretrained == "none":
         return
     if _is_file(pretrained):
-        load_strictly(net.encoder, _encoder_weights_from_file(pretrained, name), pretrained)
+        state = _read_encoder_file(pretrained)
+        if "conv3.weight" in state:
+            state = {_deep_stem_name(key): value for key, value in state.items()}
+        if name.startswith("tu-"):
+            state = {f"model.{key}": value for key, value in state.items()}
+        load_strictly(net.encoder, state, pretrained)
         return
     try:
         weights = True if name.startswith("tu-") else pretrained

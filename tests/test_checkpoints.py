@@ -101,6 +101,8 @@ def write_broken(kind, path, original):
         torch.save({"model": {"layer.weight": torch.zeros(3)}}, path)
     elif kind == "no tensors":
         torch.save({"model": {"TSDFNet.a": 3}}, path)
+    elif kind == "numbered":
+        torch.save({0: torch.zeros(3)}, path)
     elif kind == "ours without parts":
         torch.save({"format": "cleaners-1"}, path)
     elif kind == "zip":
@@ -113,7 +115,7 @@ def write_broken(kind, path, original):
 @pytest.mark.parametrize(
     "kind",
     [
-        "text", "empty", "half", "code", "list", "other network", "no tensors",
+        "text", "empty", "half", "code", "list", "other network", "no tensors", "numbered",
         "ours without parts", "zip", "folder", "absent",
     ],
 )  # fmt: skip

@@ -30,6 +30,8 @@ def test_any_encoder_with_four_levels(name):
 def test_an_unknown_encoder_is_named():
     with pytest.raises(InputError, match="model.encoder=resnet51"):
         net("resnet51")
+    with pytest.raises(InputError, match="tu-swin_tiny_patch4_window7_224"):  # 224 x 224 only
+        net("tu-swin_tiny_patch4_window7_224")
     with pytest.raises(InputError, match="model.head=sketch needs model.encoder=tu-resnet50s"):
         net("resnet18", head="sketch")
 
@@ -73,7 +75,8 @@ def test_torchvisions_resnet50_decides_for_the_plain_stem(tmp_path):
     torch.manual_seed(0)
     path = tmp_path / "resnet50.pth"
     oracle = torchvision.models.resnet50(replace_stride_with_dilation=[False, False, True])
-    torch.save(oracle.state_dict(), path)
+    state = {f"module.{key}": value for key, value in oracle.state_dict().items()}
+    torch.save({"state_dict": state}, path)
     cfg = load_config("configs/nyu_resnet50.yaml", [f"model.pretrained={path}"]).model
     assert stem_of_weights(cfg) == "resnet50"
     ours = net("resnet50", head="sketch")

@@ -158,5 +158,14 @@ def test_parameter_counts(variant, golden):
             "tsdf": 7_193_623,
             "ssc": 6_748_428,
         }
+        sizes = {e[0]: torch.Size(e[1]).numel() for e in golden("state_dict_keys.json")["full"]}
+        parameters = {e[0] for e in golden("state_dict_keys.json")["full"] if "buffer" not in e[3]}
+        for module, count, with_unused in (
+            ("TSDFNet", counts["tsdf"], 7_381_399),
+            ("complete", counts["ssc"], 6_936_204),
+        ):
+            never_used = parameters & unused
+            extra = sum(sizes[name] for name in never_used if name.startswith(f"{module}."))
+            assert count + extra == with_unused
         frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
         assert frozen == 24_196_288

@@ -188,6 +188,43 @@ def test_resumed_training_equals_undisturbed_training(copy, monkeypatch):
     assert (copy / "part.pth").read_bytes() == before
 
 
+def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(copy):
+    student = ("train_student.py", "--config", "debug.yaml", "--resume")
+    for change in ("loss.weight_kd_t=0", "train.lr=0.1", "seed=1", "data.photometric=original"):
+        key = change.split("=")[0]
+        message = error_of(*student, change, cwd=copy)
+        assert "debug_student.pth was made with other settings" in message and key in message
+    words = ("data.workers=1", "model.pretrained=elsewhere.pth", "data.root=data/../data/NYU")
+    assert "complete: kept" in run(*student, *words, cwd=copy).stdout
+    teacher = ("train_teacher.py", "--config", "debug.yaml", "--resume")
+    assert "complete: kept" in run(*teacher, "loss.weight_kd_t=0", cwd=copy).stdout
+    assert "model.stem" in error_of(*teacher, "model.stem=8", cwd=copy)
+
+
+def test_run_sh_trains_evaluates_and_keeps(work, tmp_path):
+    """In a copy of the project, whose folders run.sh writes to."""
+    project = tmp_path / "project"
+    left_out = shutil.ignore_patterns(".*", "data", "logs", "visual_pred", "tests", "*.pth")
+    shutil.copytree(ROOT, project, ignore=left_out)
+
+    def run_sh(*words):
+        command = ["bash", "run.sh", "configs/debug.yaml", f"data.root={work}/data/NYU", *words]
+        environment = {**os.environ, "PYTHON": sys.executable}
+        return subprocess.run(
+            command, cwd=project, env=environment, capture_output=True, text=True, check=False
+        )
+
+    first = run_sh("output=results")
+    assert first.returncode == 0, first.stderr
+    assert (project / "visual_pred/debug_teacher/results.json").exists()
+    assert (project / "results/results.json").exists()
+    files = [project / "teacher/debug_teacher.pth", project / "checkpoint/debug_student.pth"]
+    before = [path.read_bytes() for path in files]
+    other = run_sh("model.width=12")
+    assert other.returncode == 2 and "debug_teacher.pth was made with other" in other.stderr
+    assert [path.read_bytes() for path in files] == before
+
+
 def test_a_new_run_keeps_the_file_of_the_old_one(copy):
     before = (copy / "teacher/debug_teacher.pth").read_bytes()
     run("train_teacher.py", "--config", "debug.yaml", "seed=1", cwd=copy)
@@ -214,6 +251,8 @@ def test_wrong_inputs_of_training(copy):
     assert "debug_teacher.pth was made with other settings (model.width=8 instead of 12)" in other
     assert "no/such" in error_of(*train, "data.root=no/such", cwd=copy)
     assert "too few" in error_of(*train, "train.batch_size=5", cwd=copy)
+    student = error_of(*train, "train.teacher_path=checkpoint/debug_student.pth", cwd=copy)
+    assert "debug_student.pth is no teacher" in student
     (copy / "teacher/debug_teacher.pth").write_text("not weights")
     assert "debug_teacher.pth" in error_of(*train, cwd=copy)
 

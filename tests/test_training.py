@@ -183,6 +183,23 @@ def test_distillation_of_a_scene_without_objects_is_zero(outputs):
     assert not out.logits.grad[1].any()
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_losses_are_in_single_precision_whatever_the_networks_are(precision, outputs):
+    """Sums over the many voxels of one class would overflow or lose digits."""
+    out, target, batch = outputs
+    out, target = (o._replace(logits=o.logits.detach() + 8) for o in (out, target))
+    batch |= {"label3d": torch.full((2, 60, 36, 60), 3), "image": out.logits, "tsdf": None}
+    batch |= {"label_weight": torch.ones(2, 60, 36, 60, dtype=torch.bool), "tsdf_cad": None}
+    student, teacher = nn.Identity(), nn.Identity()
+    student.forward, teacher.forward = lambda *inputs: out, lambda *inputs: target
+    results = [
+        Objective(load_config().loss, "tsdf", teacher, p).losses(student, batch, None)
+        for p in (precision, "fp32")
+    ]
+    assert results[0] == results[1]
+    assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in results[0].values())
+
+
 def test_losses_without_any_label_are_zero(outputs):
     out, target, batch = outputs
     batch["label3d"][:] = IGNORE_INDEX

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from errors import InputError
-from models.checkpoints import FORMAT, load_strictly, read_file
+from models.checkpoints import FORMAT, Checkpoint, load_strictly
 from utils.files import atomic_file
 
 
@@ -26,16 +26,17 @@ def save_checkpoint(path: str | Path, model, meta: dict, training: dict | None =
         torch.save(content, file)
 
 
-def load_training(path: str | Path, model, optimizer, scaler) -> dict:
-    """Continue from a checkpoint: fills model, optimiser and scaler; returns the metadata.
+def restore(checkpoint: Checkpoint, model, optimizer, scaler) -> None:
+    """Fill model, optimiser and scaler, to go on where the checkpoint was written.
 
     Raises:
-        InputError: unreadable file, another network, or a file without training state.
+        InputError: another network, or a file without usable training state.
     """
-    content = read_file(path)
-    if content.get("format") != FORMAT or "training" not in content:
-        raise InputError(f"{path} has no training state: it cannot be resumed")
-    load_strictly(model, content["model"], path)
-    optimizer.load_state_dict(content["training"]["optimizer"])
-    scaler.load_state_dict(content["training"]["scaler"])
-    return content["meta"]
+    load_strictly(model, checkpoint.state, checkpoint.path)
+    try:
+        optimizer.load_state_dict(checkpoint.training["optimizer"])
+        scaler.load_state_dict(checkpoint.training["scaler"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{checkpoint.path} has no training state of these settings: it cannot be resumed"
+        ) from error

@@ -68,14 +68,26 @@ def barrier() -> None:
         dist.barrier()
 
 
-def wrap(model: nn.Module, device: torch.device, sync_bn: bool) -> nn.Module:
-    """Data parallel where there are several processes; shared batch statistics on GPUs."""
+def wrap(model: nn.Module, device: torch.device, sync_bn: bool, find_unused: bool) -> nn.Module:
+    """Data parallel where there are several processes; shared batch statistics on GPUs.
+
+    find_unused: for an encoder in training, whose last layers the 2DNet may not use.
+    """
     if not dist.is_initialized():
         return model
     if sync_bn and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     ids = [device.index] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(model, device_ids=ids)
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=ids, find_unused_parameters=find_unused
+    )
+
+
+def broadcast_buffers(model: nn.Module) -> None:
+    """Give every process the batch statistics of the first, which are those that are saved."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def no_sync(model: nn.Module, skip: bool):

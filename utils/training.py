@@ -13,17 +13,27 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from config import to_plain
+from config import flatten, to_plain
 from errors import InputError
-from models.checkpoints import read_checkpoint
+from models.checkpoints import Checkpoint
 from models.losses import LossCounts, count_losses, distillation_losses, supervised_losses
 from utils import distributed
-from utils.checkpoint import load_training, save_checkpoint
+from utils.checkpoint import restore, save_checkpoint
 from utils.evaluation import autocast, evaluate, to_device
 from utils.files import write_text
 
-# Settings that may differ between a run and its continuation, or a teacher and its student.
-LOCAL_SETTINGS = ("data.root", "data.cad_root", "data.input", "data.workers", "model.pretrained")
+# Settings that say where and how fast, not what is learnt.
+LOCAL_SETTINGS = (
+    "data.root",
+    "data.cad_root",
+    "data.test_ids",
+    "data.input",
+    "data.workers",
+    "model.pretrained",
+    "train.eval_every",
+    "train.teacher_path",
+    "train.student_path",
+)
 
 
 class Objective:
@@ -33,20 +43,25 @@ class Objective:
         cfg: the `loss` settings.
         volume: the network's input, "tsdf" or "tsdf_cad".
         teacher: a frozen network that is given TSDF-CAD; None: no distillation.
+        precision: of the networks: fp32, bf16 or fp16.
     """
 
-    def __init__(self, cfg, volume: str, teacher=None):
+    def __init__(self, cfg, volume: str, teacher=None, precision: str = "fp32"):
         self.cfg = cfg
         self.volume = volume
         self.teacher = teacher.eval().requires_grad_(False) if teacher is not None else None
+        self.precision = precision
 
     def losses(self, model, batch: dict, counts: LossCounts) -> dict[str, torch.Tensor]:
-        """Unweighted losses by name."""
-        out = model(batch["image"], batch["mapping2d"], batch[self.volume])
+        """Unweighted losses by name. Networks run in mixed precision, losses in fp32."""
+        inputs = batch["image"], batch["mapping2d"]
+        with autocast(batch["image"].device, self.precision):
+            if self.teacher is not None:
+                with torch.no_grad():
+                    target = self.teacher(*inputs, batch["tsdf_cad"])
+            out = model(*inputs, batch[self.volume])
         losses = supervised_losses(out, batch, self.cfg.label_smoothing, counts)
         if self.teacher is not None:
-            with torch.no_grad():
-                target = self.teacher(batch["image"], batch["mapping2d"], batch["tsdf_cad"])
             losses |= distillation_losses(out, target, batch, counts)
         return losses
 
@@ -94,8 +109,7 @@ def train_step(model, optimizer, scaler, objective, batches, cfg, device) -> dic
     sums = {}
     for i, batch in enumerate(batches):
         with distributed.no_sync(model, skip=i < len(batches) - 1):
-            with autocast(device, cfg.precision):
-                losses = objective.losses(model, batch, counts)
+            losses = objective.losses(model, batch, counts)
             total = objective.total(losses)
             scaler.scale(total).backward()
         for name, loss in {**losses, "total": total}.items():
@@ -119,38 +133,37 @@ def best_path(path: str | Path) -> Path:
     return Path(path).with_name(f"{Path(path).stem}_best.pth")
 
 
-def differing_settings(cfg: dict, other: dict, sections: tuple[str, ...]) -> list[str]:
-    """`key=theirs instead of ours` for the settings of the sections that matter to the weights."""
-    return [
-        f"{section}.{key}={other[section].get(key)!r} instead of {value!r}"
-        for section in sections
-        for key, value in cfg[section].items()
-        if f"{section}.{key}" not in LOCAL_SETTINGS
-        and not key.endswith("_path")
-        and other[section].get(key) != value
-    ]
+def check_settings(checkpoint: Checkpoint, cfg, sections: tuple[str, ...]) -> None:
+    """Make sure that a checkpoint was made with these settings, but for LOCAL_SETTINGS.
 
-
-def read_meta(path: str | Path, cfg) -> dict | None:
-    """The metadata of a run of the same model and data settings; None for a file of the original.
+    Args:
+        sections: what is compared: top-level names of the settings.
 
     Raises:
-        InputError: the file was made with other settings, or cannot be read.
+        InputError: names the file and the settings that differ.
     """
-    meta = read_checkpoint(path).meta
-    if meta is None:
-        print(f"{path}: a file of the original, assumed to be of preset nyu_segformer_b2")
-        return None
-    different = differing_settings(cfg, meta["config"], ("model", "data"))
+    if checkpoint.meta is None:
+        print(f"{checkpoint.path}: a file of the original, taken for preset nyu_segformer_b2")
+        return
+    ours, theirs = (
+        {key: value for key, value in flatten(settings) if key not in LOCAL_SETTINGS}
+        for settings in (cfg, checkpoint.meta["config"])
+    )
+    different = [
+        f"{key}={theirs.get(key)} instead of {value}"
+        for key, value in ours.items()
+        if key.split(".")[0] in sections and theirs.get(key) != value
+    ]
     if different:
         raise InputError(
-            f"{path} was made with other settings ({', '.join(different)}): give the same, or move "
-            "the file away"
+            f"{checkpoint.path} was made with other settings ({', '.join(different)}): give the "
+            "same, or move the file away"
         )
-    return meta
 
 
-def is_finished(meta: dict | None) -> bool:
+def is_finished(checkpoint: Checkpoint) -> bool:
+    """Whether the run that writes this file is over."""
+    meta = checkpoint.meta
     return meta is None or meta["epoch"] >= meta["config"]["train"]["epochs"]
 
 
@@ -214,36 +227,19 @@ def _to_csv(rows: list[dict]) -> str:
     return text.getvalue()
 
 
-def train(cfg, model, objective, train_set, test_set, path, device, resume=False) -> None:
+def train(cfg, model, objective, train_set, test_set, path, device, checkpoint=None) -> None:
     """Train a network and write it to `path` after every epoch.
 
     Beside it, `<name>_best.pth` is the epoch with the best SSC mIoU on the test scenes (the
     paper's selection). `logs/<run>/` gets a line of CSV per epoch and TensorBoard's events.
 
     Args:
-        resume: go on where `path` stands, if it exists.
+        checkpoint: go on where it stands; without one, a file at `path` is moved aside.
 
     Raises:
         InputError: too few scenes for a step, a loss that is not finite, a file that cannot be
             written, or one to resume that does not belong to these settings.
     """
-    path, log_dir = Path(path), Path("logs") / run_name(path)
-    model.to(device)
-    objective.teacher = objective.teacher.to(device) if objective.teacher is not None else None
-    optimizer = build_optimizer(model, cfg.train, device)
-    scaler = torch.amp.GradScaler(device.type, enabled=cfg.train.precision == "fp16")
-    meta = {"epoch": 0, "best_miou": -1.0, "best_epoch": 0, "history": []}
-    if resume and path.exists():
-        meta = load_training(path, model, optimizer, scaler)
-        different = differing_settings(cfg, meta["config"], ("data", "loss", "model", "train"))
-        if different:
-            raise InputError(f"{path} cannot be resumed: it has {', '.join(different)}")
-    elif path.exists() and distributed.is_main():
-        previous = path.with_name(f"{path.stem}_previous.pth")
-        print(f"{path} exists: moved to {previous}")
-        os.replace(path, previous)
-    meta |= {"config": to_plain(cfg), "input": objective.volume}
-
     loader = _loader(train_set, cfg)
     if len(loader) < cfg.train.accumulate:
         raise InputError(
@@ -251,7 +247,26 @@ def train(cfg, model, objective, train_set, test_set, path, device, resume=False
             f"{cfg.train.batch_size} x train.accumulate={cfg.train.accumulate} on "
             f"{distributed.world_size()} processes"
         )
-    parallel = distributed.wrap(model, device, cfg.train.sync_bn)
+
+    path, log_dir = Path(path), Path("logs") / run_name(path)
+    model.to(device)
+    objective.teacher = objective.teacher.to(device) if objective.teacher is not None else None
+    optimizer = build_optimizer(model, cfg.train, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=cfg.train.precision == "fp16")
+    meta = {"epoch": 0, "best_miou": -1.0, "best_epoch": 0, "history": []}
+    if checkpoint is not None:
+        check_settings(checkpoint, cfg, ("seed", "data", "loss", "model", "train"))
+        restore(checkpoint, model, optimizer, scaler)
+        meta = checkpoint.meta
+    elif path.exists() and distributed.is_main():
+        previous = path.with_name(f"{path.stem}_previous.pth")
+        print(f"{path} exists: moved to {previous}")
+        os.replace(path, previous)
+    meta |= {"config": to_plain(cfg), "input": objective.volume}
+
+    parallel = distributed.wrap(
+        model, device, cfg.train.sync_bn, find_unused=not cfg.model.freeze_encoder
+    )
     writer = SummaryWriter(log_dir) if distributed.is_main() else None
 
     for epoch in range(meta["epoch"] + 1, cfg.train.epochs + 1):
@@ -270,6 +285,7 @@ def train(cfg, model, objective, train_set, test_set, path, device, resume=False
             )
         is_last = epoch == cfg.train.epochs
         if is_last or (cfg.train.eval_every and epoch % cfg.train.eval_every == 0):
+            distributed.broadcast_buffers(model)
             metrics, _ = evaluate(
                 model, test_set, objective.volume, device, cfg.train.precision, cfg.data.workers
             )
@@ -285,10 +301,11 @@ def train(cfg, model, objective, train_set, test_set, path, device, resume=False
             meta |= {"best_miou": row["ssc_miou"], "best_epoch": epoch}
         meta |= {"epoch": epoch, "history": [*meta["history"], row]}
         if distributed.is_main():
-            training = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
-            save_checkpoint(path, model, meta, training)
+            # The best first: the other file says which epoch was best.
             if is_best:
                 save_checkpoint(best_path(path), model, meta)
+            training = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
+            save_checkpoint(path, model, meta, training)
             write_text(log_dir / "metrics.csv", _to_csv(meta["history"]))
             for name, value in row.items():
                 writer.add_scalar(name, value, epoch)

@@ -5,6 +5,10 @@ modules="torch torchvision timm segmentation_models_pytorch numpy scipy cv2 yaml
 has_modules() { "$1" -c "import importlib.util as u, sys
 sys.exit(any(u.find_spec(m) is None for m in '''$modules'''.split()))" 2>/dev/null; }
 
+if ! "$PYTHON" -c "import sys; sys.exit(sys.version_info < (3, 10))"; then
+  echo "error: Python 3.10 or newer is needed: set PYTHON=/path/to/python3" >&2
+  exit 2
+fi
 if ! has_modules "$PYTHON"; then
   if ! has_modules .venv/bin/python; then
     echo "Installing requirements.txt into .venv (once)"

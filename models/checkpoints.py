@@ -99,6 +99,14 @@ def read_file(path: str | Path) -> dict:
     return content
 
 
+def check_state(state, path: str | Path) -> None:
+    """Raise an InputError unless this is a state dict: names and tensors."""
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise InputError(f"{path} holds no network weights")
+
+
 def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
     """Load weights; every entry must be there, known, and of the right shape.
 
@@ -156,10 +164,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     content = read_file(path)
     ours = content.get("format") == FORMAT
     state = next((content[k] for k in ("model", "net", "network") if k in content), content)
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    ):
-        raise InputError(f"{path} holds no network weights")
+    check_state(state, path)
     if ours:
         meta, training = content.get("meta"), content.get("training")
         if not isinstance(meta, dict) or not {"config", "input", "epoch"} <= meta.keys():

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from constants import IMAGE_SIZE, NUM_CLASSES
 from errors import InputError
-from models.checkpoints import load_strictly, read_file
+from models.checkpoints import check_state, load_strictly, read_file
 
 SKETCH_ENCODERS = ("tu-resnet50s", "resnet50")  # deep stem as in 3D-Sketch; torchvision's stem
 
@@ -171,10 +171,7 @@ def _read_encoder_file(path: str) -> dict[str, Tensor]:
     """A file's weights under the names of its network, without wrapping or classifier."""
     state = read_file(path)
     state = state.get("state_dict", state)
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    ):
-        raise InputError(f"{path} is not a state dict of encoder weights")
+    check_state(state, path)
     state = {key.removeprefix("module."): value for key, value in state.items()}
     return {key: value for key, value in state.items() if not key.startswith(CLASSIFIER_KEYS)}
 

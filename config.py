@@ -57,6 +57,10 @@ DEFAULTS = {
         "precision": "fp32",  # fp32, bf16 or fp16 (mixed)
         "sync_bn": True,  # shared batch statistics over processes (CUDA only)
         "eval_every": 1,  # epochs between evaluations on the test scenes; 0: after the last only
+        "save_minutes": 10.0,  # between checkpoints within an epoch; 0: none by time
+        "save_steps": 0,  # optimiser steps between checkpoints within an epoch; 0: none by count
+        "max_skipped": 0,  # steps with a non-finite loss that a run leaves out before it stops
+        "deterministic": False,  # on GPUs too the same weights from every run; slower
         "teacher_path": "teacher/Teacher_ckpt.pth",  # written by train_teacher.py
         "student_path": "checkpoint/CleanerS_ckpt.pth",  # written by train_student.py
     },

@@ -1,24 +1,76 @@
-"""The one error that a user can mend: a wrong file, setting or environment."""
+"""The errors that a user can mend: a wrong file, setting or environment."""
 
 import functools
+import os
+import re
 import sys
+from datetime import timedelta
 
 
 class InputError(Exception):
     """An unusable file, folder or setting: one line that names it and says what to do."""
 
 
+# What libraries raise as a RuntimeError though nothing is wrong with the program.
+ENVIRONMENT_ERRORS = {
+    r"DataLoader worker .*(killed|exited)": (
+        "a process that reads data was killed, mostly for want of memory: free memory (also in "
+        "/dev/shm), or lower data.workers"
+    ),
+    r"gloo|NCCL|closed by peer|Connection reset": (
+        "the connection to another process of this job broke: see that process's message"
+    ),
+    r"CUDA out of memory": (
+        "the GPU's memory does not suffice: lower train.batch_size and raise train.accumulate, or "
+        "use train.precision=bf16"
+    ),
+}
+ADVICE = "; a training goes on with --resume"
+
+
+def explain(error: Exception) -> str | None:
+    """One line for an error that a user can mend; None for any other."""
+    if isinstance(error, InputError):
+        # From a worker of a DataLoader it comes as a traceback, the message at its end.
+        return str(error).splitlines()[-1].removeprefix("errors.InputError: ")
+    if isinstance(error, RuntimeError):
+        for pattern, meaning in ENVIRONMENT_ERRORS.items():
+            if re.search(pattern, str(error)):
+                return f"{meaning}{ADVICE} ({str(error).splitlines()[0][:200]})"
+    return None
+
+
+def _is_first_to_say(message: str) -> bool:
+    """Whether no other process that torchrun started has said this."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return True
+    from torch.distributed import DistError, TCPStore
+
+    try:
+        address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = TCPStore(*address, is_master=False, timeout=timedelta(seconds=10))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        return store.add(f"error {attempt} {message}", 1) == 1
+    except (KeyError, ValueError, DistError):  # better said twice than never
+        return True
+
+
 def exit_on_input_error(main):
-    """Make an entry point print an InputError as one line on stderr and exit with status 2."""
+    """Make an entry point print such an error as one line on stderr and exit with status 2.
+
+    Of several processes under torchrun, one prints what all of them met.
+    """
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         try:
             return main(*args, **kwargs)
-        except InputError as error:
-            # From a worker of a DataLoader it comes as a traceback, the message at its end.
-            message = str(error).splitlines()[-1].removeprefix("errors.InputError: ")
-            print(f"error: {message}", file=sys.stderr)
+        except (InputError, RuntimeError) as error:
+            message = explain(error)
+            if message is None:
+                raise
+            if _is_first_to_say(message):
+                print(f"error: {message}", file=sys.stderr, flush=True)
             sys.exit(2)
 
     return wrapper

@@ -4,8 +4,8 @@
     torchrun --nproc_per_node=2 train_student.py --config ... # several GPUs or processes
 
 Reads teacher/Teacher_ckpt.pth (setting train.teacher_path), writes checkpoint/CleanerS_ckpt.pth
-(train.student_path) after every epoch. With loss.weight_kd_t=0 loss.weight_kd_sc=0
-loss.weight_kd_sa=0 it learns from labels alone and needs no teacher.
+(train.student_path). --resume goes on where a run stopped. With loss.weight_kd_t=0
+loss.weight_kd_sc=0 loss.weight_kd_sa=0 it learns from labels alone and needs no teacher.
 """
 
 from pathlib import Path
@@ -19,7 +19,8 @@ from models import build_model
 from models.checkpoints import load_strictly, read_checkpoint
 from models.image_net import load_pretrained_encoder, stem_of_weights
 from utils import distributed
-from utils.training import Objective, check_settings, is_finished, train
+from utils.checkpoint import check_settings, find_checkpoint, is_finished
+from utils.training import Objective, train
 
 
 def load_teacher(cfg):
@@ -39,14 +40,16 @@ def main():
     cfg, resume = parse_training("Train the student on the noisy TSDF.")
     cfg.model.encoder = stem_of_weights(cfg.model)
     path = Path(cfg.train.student_path)
-    checkpoint = read_checkpoint(path) if resume and path.exists() else None
+    device = distributed.setup()
+    checkpoint = find_checkpoint(path) if resume else None
     if checkpoint is not None:
         check_settings(checkpoint, cfg, ("seed", "data", "loss", "model", "train"))
         if is_finished(checkpoint):
-            print(f"{path} is complete: kept")
+            if distributed.is_main():
+                print(f"{path} is complete: kept")
+            distributed.cleanup()
             return
 
-    device = distributed.setup()
     distil = any(cfg.loss[f"weight_{name}"] for name in ("kd_t", "kd_sc", "kd_sa"))
     teacher = load_teacher(cfg) if distil else None
     volume = cfg.data.input or "tsdf"

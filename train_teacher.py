@@ -3,7 +3,7 @@
     python train_teacher.py --config configs/nyu_segformer_b2.yaml data.root=/path/to/NYU
     torchrun --nproc_per_node=2 train_teacher.py --config ... # several GPUs or processes
 
-Writes teacher/Teacher_ckpt.pth (setting train.teacher_path) after every epoch.
+Writes teacher/Teacher_ckpt.pth (setting train.teacher_path). --resume goes on where a run stopped.
 """
 
 from pathlib import Path
@@ -14,10 +14,10 @@ from config import parse_training
 from datasets import build_dataset
 from errors import exit_on_input_error
 from models import build_model
-from models.checkpoints import read_checkpoint
 from models.image_net import load_pretrained_encoder, stem_of_weights
 from utils import distributed
-from utils.training import Objective, check_settings, is_finished, train
+from utils.checkpoint import check_settings, find_checkpoint, is_finished
+from utils.training import Objective, train
 
 
 @exit_on_input_error
@@ -25,14 +25,16 @@ def main():
     cfg, resume = parse_training("Train the teacher on TSDF-CAD.")
     cfg.model.encoder = stem_of_weights(cfg.model)
     path = Path(cfg.train.teacher_path)
-    checkpoint = read_checkpoint(path) if resume and path.exists() else None
+    device = distributed.setup()
+    checkpoint = find_checkpoint(path) if resume else None
     if checkpoint is not None:
         check_settings(checkpoint, cfg, ("model", "data"))
         if is_finished(checkpoint):
-            print(f"{path} is complete: kept")
+            if distributed.is_main():
+                print(f"{path} is complete: kept")
+            distributed.cleanup()
             return
 
-    device = distributed.setup()
     volume = cfg.data.input or "tsdf_cad"
     with_cad = volume == "tsdf_cad"
     train_set = build_dataset(cfg.data, "train", with_cad, augment=True, seed=cfg.seed)

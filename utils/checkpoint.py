@@ -1,20 +1,50 @@
 """Training state on disk: what continues a run, beside the weights."""
 
+import os
+import sys
+import zipfile
 from pathlib import Path
 
 import torch
 
+from config import flatten
 from errors import InputError
-from models.checkpoints import FORMAT, Checkpoint, load_strictly
-from utils.files import atomic_file
+from models.checkpoints import FORMAT, Checkpoint, load_strictly, read_checkpoint
+from utils import distributed
+from utils.files import atomic_file, remove_temporaries
+
+# Settings that say where and how fast, not what is learnt.
+LOCAL_SETTINGS = (
+    "data.root",
+    "data.cad_root",
+    "data.test_ids",
+    "data.input",
+    "data.workers",
+    "model.pretrained",
+    "train.eval_every",
+    "train.save_minutes",
+    "train.save_steps",
+    "train.max_skipped",
+    "train.deterministic",
+    "train.teacher_path",
+    "train.student_path",
+)
 
 
-def save_checkpoint(path: str | Path, model, meta: dict, training: dict | None = None) -> None:
+def beside(path: str | Path, suffix: str) -> Path:
+    """checkpoint/CleanerS_ckpt.pth -> checkpoint/CleanerS_ckpt_<suffix>.pth."""
+    return Path(path).with_name(f"{Path(path).stem}_{suffix}.pth")
+
+
+def save_checkpoint(
+    path: str | Path, model, meta: dict, training: dict | None = None, backup: Path | None = None
+) -> None:
     """Write weights, metadata and training state, whole or not at all.
 
     Args:
         meta: plain Python values: config, input (tsdf or tsdf_cad), epoch, ...
         training: optimiser and scaler state; left out of a file that is only evaluated.
+        backup: where the older file of that name goes; None: away.
 
     Raises:
         InputError: the file cannot be written; an older one stays.
@@ -22,8 +52,76 @@ def save_checkpoint(path: str | Path, model, meta: dict, training: dict | None =
     content = {"format": FORMAT, "model": model.state_dict(), "meta": meta}
     if training is not None:
         content["training"] = training
-    with atomic_file(path) as file:
-        torch.save(content, file)
+    with atomic_file(path, backup) as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # So does PyTorch's writer end when `file.write` failed.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
+
+
+def _read_intact(path: Path) -> Checkpoint:
+    """read_checkpoint, after comparing the checksums, which torch.load does not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"{path} is not a complete checkpoint ({error})") from error
+    if damaged is not None:
+        raise InputError(f"{path} is damaged: the checksum of {damaged} is wrong")
+    return read_checkpoint(path)
+
+
+def find_checkpoint(path: str | Path) -> Checkpoint | None:
+    """The newest intact checkpoint of the run that writes `path`: that file, or its backup.
+
+    A broken file is skipped with a warning.
+
+    Returns:
+        None where there is neither: the run has not saved yet.
+
+    Raises:
+        InputError: there are files, but none is intact.
+    """
+    problems = []
+    for candidate in (Path(path), beside(path, "backup")):
+        if not candidate.exists():
+            continue
+        try:
+            checkpoint = _read_intact(candidate)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if distributed.is_main():
+            for problem in problems:
+                print(f"warning: {problem}; {candidate} is taken", file=sys.stderr)
+        return checkpoint
+    if problems:
+        raise InputError("; ".join(problems) + "; move the file away to start anew")
+    return None
+
+
+def make_way(path: str | Path, checkpoint: Checkpoint | None) -> None:
+    """Keep files of earlier runs, before a run writes its first.
+
+    Args:
+        checkpoint: where the run goes on; None: it starts anew, and the file of an older run
+            becomes <name>_previous.pth.
+    """
+    path, backup = Path(path), beside(path, "backup")
+    remove_temporaries(path)
+    if checkpoint is not None:
+        if checkpoint.path != str(path) and path.exists():
+            os.replace(path, beside(path, "broken"))  # or it would become the backup
+        return
+    if not path.exists() and backup.exists():
+        os.replace(backup, path)
+    if path.exists():
+        print(f"{path} exists: moved to {beside(path, 'previous')}")
+        os.replace(path, beside(path, "previous"))
+    backup.unlink(missing_ok=True)
 
 
 def restore(checkpoint: Checkpoint, model, optimizer, scaler) -> None:
@@ -34,9 +132,47 @@ def restore(checkpoint: Checkpoint, model, optimizer, scaler) -> None:
     """
     load_strictly(model, checkpoint.state, checkpoint.path)
     try:
-        optimizer.load_state_dict(checkpoint.training["optimizer"])
+        state = checkpoint.training["optimizer"]
+        # The kind of implementation is this run's affair, not the file's.
+        for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
+            group["fused"] = own["fused"]
+        optimizer.load_state_dict(state)
         scaler.load_state_dict(checkpoint.training["scaler"])
     except (TypeError, KeyError, ValueError) as error:
         raise InputError(
             f"{checkpoint.path} has no training state of these settings: it cannot be resumed"
         ) from error
+
+
+def check_settings(checkpoint: Checkpoint, cfg, sections: tuple[str, ...]) -> None:
+    """Make sure that a checkpoint was made with these settings, but for LOCAL_SETTINGS.
+
+    Args:
+        sections: what is compared: top-level names of the settings.
+
+    Raises:
+        InputError: names the file and the settings that differ.
+    """
+    if checkpoint.meta is None:
+        print(f"{checkpoint.path}: a file of the original, taken for preset nyu_segformer_b2")
+        return
+    ours, theirs = (
+        {key: value for key, value in flatten(settings) if key not in LOCAL_SETTINGS}
+        for settings in (cfg, checkpoint.meta["config"])
+    )
+    different = [
+        f"{key}={theirs.get(key)} instead of {value}"
+        for key, value in ours.items()
+        if key.split(".")[0] in sections and theirs.get(key) != value
+    ]
+    if different:
+        raise InputError(
+            f"{checkpoint.path} was made with other settings ({', '.join(different)}): give the "
+            "same, or move the file away"
+        )
+
+
+def is_finished(checkpoint: Checkpoint) -> bool:
+    """Whether the run that writes this file is over."""
+    meta = checkpoint.meta
+    return meta is None or meta["epoch"] >= meta["config"]["train"]["epochs"]

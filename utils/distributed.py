@@ -2,12 +2,17 @@
 
 import contextlib
 import os
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from errors import InputError
+
+# How long processes wait for one that neither answers nor has closed its connections. The longest
+# rightful wait is for the slowest share of an evaluation, or for a checkpoint to be written.
+PATIENCE = timedelta(minutes=15)
 
 
 def setup() -> torch.device:
@@ -24,7 +29,7 @@ def setup() -> torch.device:
     else:
         device = torch.device("cpu")
     if "WORLD_SIZE" in os.environ:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     return device
 
 
@@ -54,6 +59,14 @@ def all_sum(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def all_max(tensor: Tensor) -> Tensor:
+    """The element-wise maximum over all processes."""
+    if dist.is_initialized():
+        tensor = tensor.clone()
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tensor
+
+
 def all_gather_lists(items: list) -> list:
     """The items of all processes, in the order of their ranks."""
     if not dist.is_initialized():
@@ -79,7 +92,7 @@ def wrap(model: nn.Module, device: torch.device, sync_bn: bool, find_unused: boo
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     ids = [device.index] if device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(
-        model, device_ids=ids, find_unused_parameters=find_unused
+        model, device_ids=ids, find_unused_parameters=find_unused, gradient_as_bucket_view=True
     )
 
 

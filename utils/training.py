@@ -1,39 +1,25 @@
 """The training loop that teacher and student share; what differs is the Objective."""
 
-import csv
-import io
 import math
 import os
-import resource
+import sys
 import time
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, DistributedSampler
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from config import flatten, to_plain
+from config import to_plain
 from errors import InputError
-from models.checkpoints import Checkpoint
 from models.losses import LossCounts, count_losses, distillation_losses, supervised_losses
 from utils import distributed
-from utils.checkpoint import restore, save_checkpoint
+from utils.checkpoint import beside, check_settings, make_way, restore, save_checkpoint
 from utils.evaluation import autocast, evaluate, to_device
-from utils.files import write_text
-
-# Settings that say where and how fast, not what is learnt.
-LOCAL_SETTINGS = (
-    "data.root",
-    "data.cad_root",
-    "data.test_ids",
-    "data.input",
-    "data.workers",
-    "model.pretrained",
-    "train.eval_every",
-    "train.teacher_path",
-    "train.student_path",
-)
+from utils.files import check_writable
+from utils.loading import training_loader
+from utils.progress import LateReader, Progress
+from utils.run_folder import RunFolder, peak_memory_gb, score_columns
+from utils.signals import Stopped, StopSignals
 
 
 class Objective:
@@ -57,7 +43,7 @@ class Objective:
         inputs = batch["image"], batch["mapping2d"]
         with autocast(batch["image"].device, self.precision):
             if self.teacher is not None:
-                with torch.no_grad():
+                with torch.no_grad():  # not inference_mode: the losses save `target` for backward
                     target = self.teacher(*inputs, batch["tsdf_cad"])
             out = model(*inputs, batch[self.volume])
         losses = supervised_losses(out, batch, self.cfg.label_smoothing, counts)
@@ -90,9 +76,9 @@ def parameter_groups(model, weight_decay: float) -> list[dict]:
     ]
 
 
-def build_optimizer(model, cfg, device: torch.device) -> torch.optim.AdamW:
-    groups = parameter_groups(model, cfg.weight_decay)
-    return torch.optim.AdamW(groups, lr=cfg.lr, fused=device.type == "cuda")
+def build_optimizer(model, cfg) -> torch.optim.AdamW:
+    """A fused implementation: one kernel, which can leave out a step by itself."""
+    return torch.optim.AdamW(parameter_groups(model, cfg.weight_decay), lr=cfg.lr, fused=True)
 
 
 def seed_step(seed: int, step: int) -> None:
@@ -100,13 +86,23 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed((seed * 1_000_003 + step) * 1_009 + distributed.rank())
 
 
-def train_step(model, optimizer, scaler, objective, batches, cfg, device) -> dict:
-    """One optimiser step over micro-batches; returns the detached losses of the global batch."""
+def train_step(model, optimizer, scaler, objective, batches, cfg, device):
+    """One optimiser step over micro-batches. Nothing here waits for a GPU.
+
+    A step whose loss (or, but for fp16, gradient) is not finite in any process leaves weights and
+    optimiser as they were; with cfg.max_skipped, which goes on behind it, batch statistics too.
+
+    Returns:
+        The detached losses of the global batch, by name: this process's part. And
+        (1 + len(batches),) bool: whether the step was skipped; whether each micro-batch of this
+        process had a loss that is not finite.
+    """
     batches = [to_device(batch, device) for batch in batches]
     counts = torch.stack([torch.stack(count_losses(batch)) for batch in batches]).sum(dim=0)
     # Data parallel training averages gradients; the losses are means over all processes' voxels.
     counts = LossCounts(*(distributed.all_sum(counts) / distributed.world_size()))
-    sums = {}
+    buffers = [buffer.clone() for buffer in model.buffers()] if cfg.max_skipped else []
+    sums, not_finite = {}, []
     for i, batch in enumerate(batches):
         with distributed.no_sync(model, skip=i < len(batches) - 1):
             losses = objective.losses(model, batch, counts)
@@ -114,14 +110,25 @@ def train_step(model, optimizer, scaler, objective, batches, cfg, device) -> dic
             scaler.scale(total).backward()
         for name, loss in {**losses, "total": total}.items():
             sums[name] = sums.get(name, 0) + loss.detach()
+        not_finite.append(~total.detach().isfinite())
     scaler.unscale_(optimizer)
-    torch.nn.utils.clip_grad_norm_(
+    norm = torch.nn.utils.clip_grad_norm_(
         [p for group in optimizer.param_groups for p in group["params"]], cfg.clip_norm
     )
+    not_finite = torch.stack(not_finite)
+    skipped = not_finite.any()
+    if not scaler.is_enabled():  # which handles gradients that overflow, and skips by itself
+        skipped |= ~norm.isfinite()
+    skipped = distributed.all_max(skipped.float())
+    optimizer.found_inf = skipped  # 1: a fused optimiser changes nothing (the scaler's interface)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return sums
+    skipped = skipped.bool()
+    if buffers:
+        for buffer, before in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(torch.where(skipped, before, buffer))
+    return sums, torch.cat([skipped[None], not_finite])
 
 
 def run_name(path: str | Path) -> str:
@@ -129,187 +136,220 @@ def run_name(path: str | Path) -> str:
     return Path(path).stem.removesuffix("_ckpt")
 
 
-def best_path(path: str | Path) -> Path:
-    return Path(path).with_name(f"{Path(path).stem}_best.pth")
+def use_deterministic_algorithms() -> None:
+    """Same seed, same machine, same number of processes: the same weights, on GPUs too.
 
-
-def check_settings(checkpoint: Checkpoint, cfg, sections: tuple[str, ...]) -> None:
-    """Make sure that a checkpoint was made with these settings, but for LOCAL_SETTINGS.
-
-    Args:
-        sections: what is compared: top-level names of the settings.
-
-    Raises:
-        InputError: names the file and the settings that differ.
+    On the CPU that is so anyway.
     """
-    if checkpoint.meta is None:
-        print(f"{checkpoint.path}: a file of the original, taken for preset nyu_segformer_b2")
-        return
-    ours, theirs = (
-        {key: value for key, value in flatten(settings) if key not in LOCAL_SETTINGS}
-        for settings in (cfg, checkpoint.meta["config"])
-    )
-    different = [
-        f"{key}={theirs.get(key)} instead of {value}"
-        for key, value in ours.items()
-        if key.split(".")[0] in sections and theirs.get(key) != value
-    ]
-    if different:
-        raise InputError(
-            f"{checkpoint.path} was made with other settings ({', '.join(different)}): give the "
-            "same, or move the file away"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+
+
+def _culprits(names: list[list[str]], not_finite: list[float]) -> str:
+    """The scenes of the micro-batches whose loss was not finite; to be called by all processes."""
+    own = [name for batch, bad in zip(names, not_finite, strict=True) if bad for name in batch]
+    culprits = distributed.all_gather_lists(own)
+    if not culprits:  # finite losses, but a gradient that is not
+        culprits = distributed.all_gather_lists([name for batch in names for name in batch])
+    return ", ".join(culprits)
+
+
+class Training:
+    """A run: what its steps change, and what goes into its checkpoint.
+
+    Attributes:
+        meta: plain values that every checkpoint of the run holds:
+            epoch: the last complete one; unfinished: Progress.state of the next, or None;
+            skipped: number of steps left out; history: the rows of metrics.csv;
+            best_miou, best_epoch; config; input.
+    """
+
+    def __init__(self, cfg, model, objective, loader, path, device, checkpoint):
+        self.cfg, self.model, self.objective, self.loader = cfg, model, objective, loader
+        self.path, self.device = path, device
+        self.steps = len(loader) // cfg.train.accumulate  # of an epoch
+        self.optimizer = build_optimizer(model, cfg.train)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=cfg.train.precision == "fp16")
+        self.meta = {"epoch": 0, "unfinished": None, "skipped": 0, "history": []}
+        self.meta |= {"best_miou": -1.0, "best_epoch": 0}
+        if checkpoint is not None:
+            check_settings(checkpoint, cfg, ("seed", "data", "loss", "model", "train"))
+            restore(checkpoint, model, self.optimizer, self.scaler)
+            self.meta |= checkpoint.meta
+        self.meta |= {"config": to_plain(cfg), "input": objective.volume}
+        self.parallel = distributed.wrap(
+            model, device, cfg.train.sync_bn, find_unused=not cfg.model.freeze_encoder
         )
+        self.late = LateReader(device)
+        self.saved_at = time.monotonic()
 
+    def save(self, unfinished: dict | None) -> None:
+        """Write the checkpoint, in the main process. unfinished: Progress.state of an epoch."""
+        self.meta["unfinished"] = unfinished
+        self.saved_at = time.monotonic()
+        if distributed.is_main():
+            training = {
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+            }
+            backup = beside(self.path, "backup")
+            save_checkpoint(self.path, self.model, self.meta, training, backup)
 
-def is_finished(checkpoint: Checkpoint) -> bool:
-    """Whether the run that writes this file is over."""
-    meta = checkpoint.meta
-    return meta is None or meta["epoch"] >= meta["config"]["train"]["epochs"]
+    def _wants_save(self, step: int) -> bool:
+        minutes, steps = self.cfg.train.save_minutes, self.cfg.train.save_steps
+        overdue = minutes and time.monotonic() - self.saved_at > 60 * minutes
+        return bool(overdue or (steps and step % steps == 0))
 
+    def _read_late(self, epoch: int, bar, everything: bool) -> tuple[int, bool]:
+        """What the processes told each other: (signal to stop by or 0, whether to save).
 
-def _loader(dataset, cfg) -> DataLoader:
-    sampler = DistributedSampler(
-        dataset,
-        num_replicas=distributed.world_size(),
-        rank=distributed.rank(),
-        seed=cfg.seed,
-        drop_last=True,
-    )
-    return DataLoader(
-        dataset,
-        batch_size=cfg.train.batch_size,
-        sampler=sampler,
-        num_workers=cfg.data.workers,
-        pin_memory=torch.cuda.is_available(),
-        drop_last=True,
-        persistent_workers=cfg.data.workers > 0,
-    )
+        Raises:
+            InputError: more steps without a finite loss than train.max_skipped.
+        """
+        signal, save = 0, False
+        for told, (step, names) in self.late.take(everything):
+            told_signal, told_save, total, skipped, *not_finite = told
+            signal, save = max(signal, int(told_signal)), save or bool(told_save)
+            bar.set_postfix(loss=f"{total:.3f}", refresh=False)
+            if not skipped or (self.scaler.is_enabled() and not any(not_finite)):
+                continue
+            self.meta["skipped"] += 1
+            message = (
+                f"the loss is not finite in epoch {epoch}, step {step}, for a scene of "
+                f"{_culprits(names, not_finite)}"
+            )
+            if self.meta["skipped"] > self.cfg.train.max_skipped:
+                raise InputError(
+                    f"{message}: check these files (prepare_NYU.py check), lower train.lr, use "
+                    "train.precision=fp32, or let train.max_skipped steps pass; then --resume"
+                )
+            if distributed.is_main():
+                print(f"warning: {message}: step left out", file=sys.stderr, flush=True)
+        return signal, save
 
+    def train_epoch(self, epoch: int, signals: StopSignals) -> Progress:
+        """The steps of an epoch, or the rest of them.
 
-def _train_epoch(model, optimizer, scaler, objective, loader, epoch, cfg, device) -> dict:
-    """Returns the mean losses of the epoch, and where its time went."""
-    steps = len(loader) // cfg.train.accumulate
-    sums, waited, start = {}, 0.0, time.perf_counter()
-    batches = iter(loader)
-    bar = tqdm(range(steps), desc=f"epoch {epoch}", disable=not distributed.is_main(), leave=False)
-    for step in bar:
-        before = time.perf_counter()
-        group = [next(batches) for _ in range(cfg.train.accumulate)]
-        waited += time.perf_counter() - before
-        seed_step(cfg.seed, (epoch - 1) * steps + step)
-        losses = train_step(model, optimizer, scaler, objective, group, cfg.train, device)
-        sums = {name: sums.get(name, 0) + loss for name, loss in losses.items()}
-        if step % 20 == 0:  # reading a loss waits for the device
-            bar.set_postfix(loss=f"{losses['total'].item():.3f}")
-    means = distributed.all_sum(torch.stack(list(sums.values()))) / distributed.world_size() / steps
-    seconds = time.perf_counter() - start
-    return {
-        **dict(zip(sums, means.tolist(), strict=True)),
-        "seconds": seconds,
-        "seconds_per_step": seconds / steps,
-        "waiting_for_data": waited / seconds,
-    }
+        Raises:
+            Stopped: by a signal; the state is saved.
+            InputError: an unreadable sample, a loss that is not finite, an unwritable file.
+        """
+        cfg = self.cfg.train
+        progress = Progress(self.steps, self.device, self.meta["unfinished"])
+        self.loader.sampler.set_epoch(epoch)
+        self.loader.sampler.start = progress.step * cfg.accumulate * cfg.batch_size
+        self.loader.dataset.set_epoch(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(epoch, cfg)
+        self.parallel.train()
+        steps = range(progress.step, self.steps)
+        batches = iter(self.loader) if steps else None
+        bar = tqdm(steps, f"epoch {epoch}", disable=not distributed.is_main(), leave=False)
+        for step in bar:
+            start = time.perf_counter()
+            group = [next(batches) for _ in range(cfg.accumulate)]
+            waited = time.perf_counter() - start
+            seed_step(self.cfg.seed, (epoch - 1) * self.steps + step)
+            losses, flags = train_step(
+                self.parallel, self.optimizer, self.scaler, self.objective, group, cfg, self.device
+            )
+            wishes = [signals.number, distributed.is_main() and self._wants_save(step + 1)]
+            wishes = torch.tensor(wishes, dtype=torch.float32).to(self.device, non_blocking=True)
+            told = [distributed.all_max(wishes), losses["total"][None], flags.float()]
+            self.late.put(torch.cat(told), (step + 1, [batch["name"] for batch in group]))
+            signal, save = self._read_late(epoch, bar, everything=step == self.steps - 1)
+            progress.add(losses, flags[0], time.perf_counter() - start, waited)
+            if signal or save:
+                self._read_late(epoch, bar, everything=True)
+                self.save(progress.state())
+            if signal:
+                raise Stopped(signal)
+        return progress
 
-
-def peak_memory_gb(device: torch.device) -> float:
-    """The most memory this process has held: of the GPU, or of the machine."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-
-
-def _to_csv(rows: list[dict]) -> str:
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    def evaluate(self, test_set, progress: Progress, signals: StopSignals) -> dict:
+        """Scores on the test scenes. A signal ends it at once; it is done again on resuming."""
+        cfg = self.cfg
+        unfinished = progress.state()
+        distributed.broadcast_buffers(self.model)
+        try:
+            with signals.at_once():
+                metrics, _ = evaluate(
+                    self.model, test_set, self.objective.volume, self.device,
+                    cfg.train.precision, cfg.data.workers,
+                )  # fmt: skip
+        except Stopped:
+            self.save(unfinished)
+            raise
+        return metrics.compute()
 
 
 def train(cfg, model, objective, train_set, test_set, path, device, checkpoint=None) -> None:
-    """Train a network and write it to `path` after every epoch.
+    """Train a network and write it to `path` after every epoch, and within by train.save_*.
 
-    Beside it, `<name>_best.pth` is the epoch with the best SSC mIoU on the test scenes (the
-    paper's selection). `logs/<run>/` gets a line of CSV per epoch and TensorBoard's events.
+    Beside it, `<name>_backup.pth` is what `path` was before, and `<name>_best.pth` the epoch with
+    the best SSC mIoU on the test scenes (the paper's selection). `logs/<run>/` is described in
+    run_folder.py.
 
     Args:
-        checkpoint: go on where it stands; without one, a file at `path` is moved aside.
+        checkpoint: go on where it stands, as if there had been no stop; without one, a file at
+            `path` is moved aside.
 
     Raises:
+        Stopped: on SIGTERM or SIGINT, when the state is saved.
         InputError: too few scenes for a step, a loss that is not finite, a file that cannot be
             written, or one to resume that does not belong to these settings.
     """
-    loader = _loader(train_set, cfg)
+    if cfg.train.deterministic:
+        use_deterministic_algorithms()
+    loader = training_loader(train_set, cfg)
     if len(loader) < cfg.train.accumulate:
         raise InputError(
             f"{len(train_set)} training scenes are too few for one step of train.batch_size="
             f"{cfg.train.batch_size} x train.accumulate={cfg.train.accumulate} on "
             f"{distributed.world_size()} processes"
         )
-
-    path, log_dir = Path(path), Path("logs") / run_name(path)
+    path = Path(path)
     model.to(device)
     objective.teacher = objective.teacher.to(device) if objective.teacher is not None else None
-    optimizer = build_optimizer(model, cfg.train, device)
-    scaler = torch.amp.GradScaler(device.type, enabled=cfg.train.precision == "fp16")
-    meta = {"epoch": 0, "best_miou": -1.0, "best_epoch": 0, "history": []}
-    if checkpoint is not None:
-        check_settings(checkpoint, cfg, ("seed", "data", "loss", "model", "train"))
-        restore(checkpoint, model, optimizer, scaler)
-        meta = checkpoint.meta
-    elif path.exists() and distributed.is_main():
-        previous = path.with_name(f"{path.stem}_previous.pth")
-        print(f"{path} exists: moved to {previous}")
-        os.replace(path, previous)
-    meta |= {"config": to_plain(cfg), "input": objective.volume}
+    run = Training(cfg, model, objective, loader, path, device, checkpoint)
+    meta, is_main = run.meta, distributed.is_main()
+    if is_main:
+        check_writable(path)
+        make_way(path, checkpoint)
+        folder = RunFolder(Path("logs") / run_name(path), cfg, device, checkpoint is not None)
+        folder.write_metrics(meta["history"])
 
-    parallel = distributed.wrap(
-        model, device, cfg.train.sync_bn, find_unused=not cfg.model.freeze_encoder
-    )
-    writer = SummaryWriter(log_dir) if distributed.is_main() else None
+    with StopSignals() as signals:
+        try:
+            for epoch in range(meta["epoch"] + 1, cfg.train.epochs + 1):
+                progress = run.train_epoch(epoch, signals)
+                row = {"epoch": epoch, "lr": learning_rate(epoch, cfg.train), **progress.row()}
+                is_last, every = epoch == cfg.train.epochs, cfg.train.eval_every
+                if is_last or (every and epoch % every == 0):
+                    scores = run.evaluate(test_set, progress, signals)
+                    row |= score_columns(scores)
+                    if is_main:
+                        folder.write_results(scores)
+                row["peak_memory_gb"] = peak_memory_gb(device)
 
-    for epoch in range(meta["epoch"] + 1, cfg.train.epochs + 1):
-        lr = learning_rate(epoch, cfg.train)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        loader.sampler.set_epoch(epoch)
-        train_set.set_epoch(epoch)
-        parallel.train()
-        row = {"epoch": epoch, "lr": lr}
-        row |= _train_epoch(parallel, optimizer, scaler, objective, loader, epoch, cfg, device)
-        if not math.isfinite(row["total"]):
-            raise InputError(
-                f"the loss is not finite in epoch {epoch}: lower train.lr, or use "
-                f"train.precision=fp32; {path} still holds epoch {epoch - 1}"
-            )
-        is_last = epoch == cfg.train.epochs
-        if is_last or (cfg.train.eval_every and epoch % cfg.train.eval_every == 0):
-            distributed.broadcast_buffers(model)
-            metrics, _ = evaluate(
-                model, test_set, objective.volume, device, cfg.train.precision, cfg.data.workers
-            )
-            scores = metrics.compute()
-            row |= {f"sc_{name}": value for name, value in scores["sc"].items()}
-            row |= {f"ssc_{name}": value for name, value in scores["ssc"]["iou"].items()}
-            row["ssc_miou"] = scores["ssc"]["miou"]
-            row["all_voxels_ssc_miou"] = scores["all_voxels"]["ssc"]["miou"]
-        row["peak_memory_gb"] = peak_memory_gb(device)
-
-        is_best = row.get("ssc_miou", -1.0) > meta["best_miou"]
-        if is_best:
-            meta |= {"best_miou": row["ssc_miou"], "best_epoch": epoch}
-        meta |= {"epoch": epoch, "history": [*meta["history"], row]}
-        if distributed.is_main():
-            # The best first: the other file says which epoch was best.
-            if is_best:
-                save_checkpoint(best_path(path), model, meta)
-            training = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
-            save_checkpoint(path, model, meta, training)
-            write_text(log_dir / "metrics.csv", _to_csv(meta["history"]))
-            for name, value in row.items():
-                writer.add_scalar(name, value, epoch)
-            print(", ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
+                is_best = row.get("ssc_miou", -1.0) > meta["best_miou"]
+                if is_best:
+                    meta |= {"best_miou": row["ssc_miou"], "best_epoch": epoch}
+                meta |= {"epoch": epoch, "unfinished": None, "history": [*meta["history"], row]}
+                # The checkpoint last: what it says is done is not done again.
+                if is_main:
+                    if is_best:
+                        save_checkpoint(beside(path, "best"), model, meta)
+                    folder.write_metrics(meta["history"])
+                run.save(None)
+                if is_main:
+                    folder.write_events(row)
+                    print(", ".join(f"{n} {value:.4g}" for n, value in row.items()), flush=True)
+        except Stopped as stop:
+            if is_main:
+                print(f"stopped by {stop.name}: {path} is saved, go on with --resume", flush=True)
+            raise
     distributed.barrier()
-    if writer:
-        writer.close()
+    if is_main:
+        folder.close()

@@ -1,0 +1,42 @@
+"""Batches for training, in an order that depends on seed and epoch alone."""
+
+import itertools
+
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from utils import distributed
+from utils.signals import ignore_in_worker
+
+
+class ResumableSampler(DistributedSampler):
+    """The scenes of this process in an epoch's order, from the one numbered `start` on."""
+
+    start = 0
+
+    def __iter__(self):
+        return itertools.islice(super().__iter__(), self.start, None)
+
+
+def training_loader(dataset: Dataset, cfg) -> DataLoader:
+    """Batches of train.batch_size; an incomplete last one is left out.
+
+    `len` counts the batches of a whole epoch, wherever the sampler starts.
+    """
+    sampler = ResumableSampler(
+        dataset,
+        num_replicas=distributed.world_size(),
+        rank=distributed.rank(),
+        seed=cfg.seed,
+        drop_last=True,
+    )
+    return DataLoader(
+        dataset,
+        batch_size=cfg.train.batch_size,
+        sampler=sampler,
+        num_workers=cfg.data.workers,
+        pin_memory=torch.cuda.is_available(),
+        drop_last=True,
+        persistent_workers=cfg.data.workers > 0,
+        worker_init_fn=ignore_in_worker,
+    )

@@ -1,0 +1,139 @@
+"""logs/<run>/: what was run, on what, and what came out."""
+
+import csv
+import importlib.metadata
+import io
+import json
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+from config import to_plain
+from errors import InputError
+from utils import distributed
+from utils.files import write_text
+from utils.metrics import COLUMNS, table_row
+
+PROJECT = Path(__file__).parents[1]
+
+
+def to_csv(rows: list[dict]) -> str:
+    """One line a row; the columns in the order in which they first occur."""
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _git(*words: str) -> str | None:
+    """The output of a git command about the project; None without git or outside a repository."""
+    command = ["git", "-C", str(PROJECT), *words]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _versions() -> dict[str, str]:
+    """Of Python and of the packages that requirements.txt names, where installed."""
+    versions = {"python": platform.python_version()}
+    for line in (PROJECT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        name = line.split("#")[0].split(">")[0].strip()
+        if name:
+            try:
+                versions[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                versions[name] = "not installed"
+    return versions
+
+
+def describe(cfg, device: torch.device) -> dict:
+    """Command, code, packages, machine and seed of this start, as plain values."""
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    is_gpu = device.type == "cuda"
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": shlex.join(sys.argv),
+        "git_revision": _git("rev-parse", "HEAD"),
+        "git_changed_files": changes.splitlines() if changes is not None else None,
+        "versions": _versions(),
+        "cuda": torch.version.cuda if is_gpu else None,
+        "device": torch.cuda.get_device_name(device) if is_gpu else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "processes": distributed.world_size(),
+        "seed": cfg.seed,
+        "deterministic": cfg.train.deterministic,
+    }
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """The most memory this process has held: of the GPU, or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def score_columns(scores: dict) -> dict[str, float]:
+    return {
+        **{f"sc_{name}": value for name, value in scores["sc"].items()},
+        **{f"ssc_{name}": value for name, value in scores["ssc"]["iou"].items()},
+        "ssc_miou": scores["ssc"]["miou"],
+        "all_voxels_ssc_miou": scores["all_voxels"]["ssc"]["miou"],
+    }
+
+
+class RunFolder:
+    """Written by the main process alone.
+
+        config.yaml     every setting
+        starts.jsonl    `describe` of each start, the first and every --resume, one a line
+        metrics.csv     a line an epoch
+        results.csv     the last evaluation as rows of the paper's Table 1, as test_NYU.py writes
+        events.out.*    the same for TensorBoard
+
+    Raises:
+        InputError: a file that cannot be written.
+    """
+
+    def __init__(self, path: Path, cfg, device: torch.device, resumed: bool):
+        self.path = path
+        starts = path / "starts.jsonl"
+        earlier = starts.read_text(encoding="utf-8") if resumed and starts.is_file() else ""
+        write_text(starts, f"{earlier}{json.dumps(describe(cfg, device))}\n")
+        write_text(path / "config.yaml", yaml.safe_dump(to_plain(cfg), sort_keys=False))
+        self.events = SummaryWriter(path)
+
+    def write_metrics(self, history: list[dict]) -> None:
+        write_text(self.path / "metrics.csv", to_csv(history))
+
+    def write_results(self, scores: dict) -> None:
+        protocols = {"paper": scores, "all_voxels": scores["all_voxels"]}
+        rows = [
+            {"protocol": name, **dict(zip(COLUMNS, table_row(values), strict=True))}
+            for name, values in protocols.items()
+        ]
+        write_text(self.path / "results.csv", to_csv(rows))
+
+    def write_events(self, row: dict) -> None:
+        try:
+            for name, value in row.items():
+                self.events.add_scalar(name, value, row["epoch"])
+            self.events.flush()
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written ({error.strerror}): free space") from (
+                error
+            )
+
+    def close(self) -> None:
+        self.events.close()

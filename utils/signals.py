@@ -1,0 +1,58 @@
+"""SIGTERM and SIGINT, obeyed when it is safe."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+
+
+class Stopped(SystemExit):
+    """The end of a run that was asked to stop; the exit status is 128 + the signal's number."""
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+        self.name = signal.Signals(number).name
+
+
+class StopSignals:
+    """Inside this context a signal is noted in `number` (0: none), for the loop to obey.
+
+    Launchers may send a signal more than once; only the first counts.
+    """
+
+    def __init__(self):
+        self.number = 0
+        self._now = False
+
+    def _handle(self, number: int, frame) -> None:
+        first = self.number == 0
+        self.number = self.number or number
+        if first and self._now:
+            raise Stopped(number)
+
+    def __enter__(self) -> "StopSignals":
+        self._before = {
+            number: signal.signal(number, self._handle)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Here a signal raises Stopped: nothing is lost that is not made again quickly."""
+        self._now = True
+        try:
+            if self.number:
+                raise Stopped(self.number)
+            yield
+        finally:
+            self._now = False
+
+
+def ignore_in_worker(worker: int) -> None:
+    """Leave it to the main process when to stop: it needs its workers until the step is done."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

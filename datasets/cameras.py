@@ -1,0 +1,252 @@
+"""Other cameras than NYUv2's: presets, intrinsics files, and the way to NYUv2's view of a scene.
+
+The network learnt how large things look through one camera, 640x480 pixels with NYU_INTRINSICS, and
+takes its image features by pixel. A frame of another camera is therefore resampled to that focal
+length (`to_nyu_view`), so that a chair at 2 m covers as many pixels as in training. Depth is
+resampled to the nearest pixel, never interpolated, and what a wider camera measured beside the 640
+x 480 pixels is kept for the TSDF. A frame of NYUv2's own camera stays as it is, bit for bit.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from constants import IMAGE_MEAN, IMAGE_SIZE
+from datasets.geometry import NYU_INTRINSICS
+from errors import InputError
+
+# Width, height, fx, fy, cx, cy as commonly used where the own calibration is unknown; a calibration
+# of your own device is better.
+PRESETS = {
+    "nyu": [(640, 480, 518.8579, 519.4696, 325.58, 253.74)],
+    "kinect-v1": [(640, 480, 525, 525, 319.5, 239.5)],  # ROS and PCL
+    "kinect-v2": [  # Open3D: depth camera, colour camera
+        (512, 424, 365.456, 365.456, 254.878, 205.395),
+        (1920, 1080, 1059.9718, 1059.9718, 975.7193, 545.9533),
+    ],
+    "realsense-d435": [  # nominal field of view of the colour camera, to which depth is aligned
+        (1280, 720, 920, 920, 639.5, 359.5),
+        (640, 480, 613, 613, 319.5, 239.5),
+    ],
+    "primesense": [(640, 480, 525, 525, 319.5, 239.5)],  # Open3D, Redwood
+    "tum": [(640, 480, 525, 525, 319.5, 239.5)],  # the benchmark's recommendation
+    "sunrgbd": [  # its four sensors differ in image size
+        (561, 427, 518.857901, 519.469611, 284.582449, 208.736166),
+        (730, 530, 529.5, 529.5, 365, 265),
+        (681, 531, 691.584229, 691.584229, 362.777557, 264.75),
+        (591, 441, 570.342205, 570.342205, 310, 225),
+    ],
+}
+PRESET_DEPTH_UNITS = {"nyu": "sscnet", "tum": "tum", "sunrgbd": "sscnet"}  # others: mm
+
+MAX_PIXELS = 1 << 26
+FIELD_OF_VIEW = (20, 120)  # degrees of the image's width and height that are believed
+# A principal point further from the image's centre, in its width or height, belongs to another
+# image size; NYUv2's is 0.03 off.
+MAX_OFF_CENTRE = 0.1
+_MAX_TEXT = 1 << 16
+
+
+class NYUView(NamedTuple):
+    """A frame as NYUv2's camera would have taken it."""
+
+    image: np.ndarray  # (480, 640, 3) uint8 RGB; the mean colour where the frame ends
+    depth: np.ndarray  # (480, 640) float32 metres, 0 = not measured
+    # The same with what the frame's camera measured beside it: at least as large.
+    wide_depth: np.ndarray  # (H, W) float32 metres
+    wide_intrinsics: np.ndarray  # (3, 3) float32: focal length of NYU_INTRINSICS
+
+
+def to_nyu_view(rgb, depth, K):
+    """Resample a frame to the focal length of NYU_INTRINSICS.
+
+    rgb: (H, W, 3) uint8; depth: (H, W) float32 metres; K: (3, 3) of both, see check_intrinsics.
+    Returns NYUView.
+    """
+    nyu = NYU_INTRINSICS.astype(np.float64)
+    K = np.asarray(K, np.float64)
+    columns, before_columns = _canvas(depth.shape[1], K[0], nyu[0], 0, IMAGE_SIZE[1])
+    rows, before_rows = _canvas(depth.shape[0], K[1], nyu[1], 1, IMAGE_SIZE[0])
+    nearest_column, nearest_row = np.rint(columns).astype(int), np.rint(rows).astype(int)
+    inside = (
+        ((nearest_row >= 0) & (nearest_row < depth.shape[0]))[:, None]
+        & ((nearest_column >= 0) & (nearest_column < depth.shape[1]))
+    )  # fmt: skip
+    wide = depth[
+        nearest_row.clip(0, depth.shape[0] - 1)[:, None],
+        nearest_column.clip(0, depth.shape[1] - 1),
+    ]
+    wide = np.where(inside, wide, np.float32(0))
+    window = np.s_[
+        before_rows : before_rows + IMAGE_SIZE[0], before_columns : before_columns + IMAGE_SIZE[1]
+    ]
+    wide_K = NYU_INTRINSICS.copy()
+    wide_K[0, 2] += before_columns
+    wide_K[1, 2] += before_rows
+    image = _resample_image(rgb, columns[window[1]], rows[window[0]])
+    return NYUView(image, np.ascontiguousarray(wide[window]), wide, wide_K)
+
+
+def _canvas(size, row, nyu_row, axis, nyu_size):
+    """Positions in the frame, in pixels along one axis, of the columns (or rows) of the wide view.
+
+    Returns (positions (n,), how many of them come before NYUv2's first).
+    """
+    ratio = row[axis] / nyu_row[axis]
+    first = np.ceil((-0.5 - row[2]) / ratio + nyu_row[2])
+    last = np.floor((size - 0.5 - row[2]) / ratio + nyu_row[2])
+    start, stop = min(0, int(first)), max(nyu_size - 1, int(last))
+    return (np.arange(start, stop + 1) - nyu_row[2]) * ratio + row[2], -start
+
+
+def _resample_image(rgb, columns, rows):
+    step = max(columns[1] - columns[0], rows[1] - rows[0])
+    if step > 1.5:  # bilinear sampling would skip pixels: average them first
+        height, width = (max(1, round(n / step)) for n in rgb.shape[:2])
+        columns = (columns + 0.5) * (width / rgb.shape[1]) - 0.5
+        rows = (rows + 0.5) * (height / rgb.shape[0]) - 0.5
+        rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    map_u, map_v = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
+    return cv2.remap(
+        rgb, map_u, map_v, cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT, borderValue=tuple(round(c) for c in IMAGE_MEAN),
+    )  # fmt: skip
+
+
+def preset_intrinsics(name, shape):
+    """Intrinsics of a preset for images of a shape (rows, columns): (3, 3) float32.
+
+    Sizes of the same proportions as the preset's are scaled. Raises InputError for an unknown name
+    or other proportions.
+    """
+    if name not in PRESETS:
+        raise InputError(f"--camera {name}: use one of {', '.join(PRESETS)}, or --intrinsics")
+    height, width = shape
+    for w, h, *numbers in sorted(PRESETS[name], key=lambda entry: entry[:2] != (width, height)):
+        if abs(width * h - height * w) <= 0.005 * width * h:
+            return scale_intrinsics(_matrix(*numbers), (h, w), shape)
+    sizes = ", ".join(f"{w}x{h}" for w, h, *_ in PRESETS[name])
+    raise InputError(
+        f"--camera {name}: known for images of {sizes}, and these have {width}x{height}: give "
+        "--intrinsics"
+    )
+
+
+def scale_intrinsics(K, shape, new_shape):
+    """Intrinsics of the same camera after resizing its images, shapes (rows, columns)."""
+    scale = np.array([new_shape[1] / shape[1], new_shape[0] / shape[0]])
+    scaled = np.array(K, np.float64)
+    scaled[[0, 1], [0, 1]] *= scale
+    scaled[:2, 2] = (scaled[:2, 2] + 0.5) * scale - 0.5
+    return scaled.astype(np.float32)
+
+
+def read_intrinsics(path, shape):
+    """Read intrinsics for images of a shape (rows, columns): (3, 3) float32, checked.
+
+    Text: a 3x3 matrix, or fx fy cx cy. JSON: a 3x3 matrix; {"fx", "fy", "cx", "cy"} (or ppx, ppy);
+    {"intrinsic_matrix": nine numbers, column by column} as Open3D writes it. Where JSON has width
+    and height too, they are compared with the images', and scaled to them.
+    Raises InputError for anything else, and for intrinsics that do not fit the images.
+    """
+    text = _read_text(path)
+    recorded = None
+    try:
+        if text.lstrip().startswith(("{", "[")):
+            content = json.loads(text)
+            if isinstance(content, dict):
+                if "width" in content and "height" in content:
+                    recorded = int(content["height"]), int(content["width"])
+                if "intrinsic_matrix" in content:
+                    numbers = np.reshape(content["intrinsic_matrix"], (3, 3)).T
+                else:
+                    centre = ("cx", "cy") if "cx" in content else ("ppx", "ppy")
+                    numbers = [content[key] for key in ("fx", "fy", *centre)]
+            else:
+                numbers = content
+        else:
+            numbers = text.replace(",", " ").split()
+        numbers = np.asarray(numbers, dtype=np.float64).reshape(-1)
+        K = _matrix(*numbers) if numbers.size == 4 else numbers.reshape(3, 3)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        raise InputError(
+            f"{path}: no camera intrinsics: write a 3x3 matrix, fx fy cx cy, or JSON with fx, fy, "
+            "cx, cy"
+        ) from None
+    if recorded is not None:
+        if min(recorded) < 1 or abs(recorded[0] * shape[1] - recorded[1] * shape[0]) > 0.005 * (
+            recorded[0] * shape[1]
+        ):
+            raise InputError(
+                f"{path}: intrinsics of images of {recorded[1]}x{recorded[0]} pixels, and these "
+                f"have {shape[1]}x{shape[0]}"
+            )
+        K = scale_intrinsics(K, recorded, shape)
+    return check_intrinsics(K, shape, path)
+
+
+def check_intrinsics(K, shape, name="intrinsics"):
+    """Return K as (3, 3) float32; InputError unless it is a camera of images of this shape.
+
+    shape: (rows, columns). Without skew; fields of view within FIELD_OF_VIEW; the principal point
+    near the image's centre: far from it, K is that of another resolution.
+    """
+    K = np.asarray(K, dtype=np.float32)
+    if K.shape != (3, 3) or not np.isfinite(K).all():
+        raise InputError(f"{name}: intrinsics must be a finite 3x3 matrix")
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    if not np.allclose(K, _matrix(fx, fy, cx, cy), atol=1e-3) or min(fx, fy) <= 0:
+        raise InputError(
+            f"{name}: intrinsics must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, without "
+            "skew"
+        )
+    height, width = shape
+    off = max(abs(cx - (width - 1) / 2) / width, abs(cy - (height - 1) / 2) / height)
+    if off > MAX_OFF_CENTRE:
+        raise InputError(
+            f"{name}: the principal point ({cx:.0f}, {cy:.0f}) is far from the centre of images of "
+            f"{width}x{height} pixels: are these intrinsics of another resolution? Scale them, or "
+            "give JSON with the width and height they are for"
+        )
+    for focal, size in ((fx, width), (fy, height)):
+        angle = 2 * np.degrees(np.arctan(size / 2 / focal))
+        if not FIELD_OF_VIEW[0] <= angle <= FIELD_OF_VIEW[1]:
+            raise InputError(
+                f"{name}: a focal length of {focal:.0f} pixels would make {size} pixels "
+                f"{angle:.0f} degrees wide: are these intrinsics of another resolution?"
+            )
+    return K
+
+
+def _matrix(fx, fy, cx, cy):
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float32)
+
+
+def read_pose(path):
+    """Read a camera's pose: (4, 4) camera to world, or (3,) the direction of gravity, float32.
+
+    A text file with 16 or 3 numbers. Raises InputError for anything else.
+    """
+    try:
+        numbers = np.array(_read_text(path).replace(",", " ").split(), dtype=np.float32)
+    except ValueError:
+        numbers = np.empty(0)
+    if numbers.size not in (3, 16) or not np.isfinite(numbers).all():
+        raise InputError(
+            f"{path}: write a 4x4 camera-to-world matrix, or the three numbers of gravity's "
+            "direction in the camera's frame (x right, y down, z forward)"
+        )
+    return numbers.reshape(4, 4) if numbers.size == 16 else numbers
+
+
+def _read_text(path):
+    try:
+        if Path(path).stat().st_size > _MAX_TEXT:
+            raise InputError(f"{path}: too large for a text file of a few numbers")
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise InputError(f"{path}: cannot be read ({reason})") from None

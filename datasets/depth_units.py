@@ -1,0 +1,210 @@
+"""Images of any size, and depth images of any unit, with a check against the usual mistakes.
+
+A depth image does not say its unit. What is measured indoors does: the median lies between 0.4 and
+8 m, and something is further than 1 m. A unit that contradicts this is refused, with the unit that
+fits; so are colour images, pictures of depth, and raw disparity.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from datasets.cameras import MAX_PIXELS
+from errors import InputError
+
+UNITS = {
+    "m": "metres",
+    "mm": "millimetres",
+    "tum": "TUM's unit, 1/5000 m",
+    "sscnet": "millimetres rotated left by 3 bits, as SSCNet and SUN RGB-D write them",
+}
+_SCALES = {"m": 1.0, "mm": 1e-3, "tum": 1 / 5000}
+INVALID = 65535  # besides 0: what some tools write where nothing was measured
+MEDIAN_RANGE = (0.4, 8.0)  # metres
+MIN_FARTHEST = 1.0  # metres: 98th percentile
+MIN_MEASURED = 0.02  # of the pixels
+# Kinect's raw disparity has 11 bits; 2047 is no measurement, and 1.084 the last with a depth.
+_DISPARITY_NONE, _DISPARITY_MAX = 2047, 1100
+_MAX_BYTES = 1 << 28
+
+
+class Depth(NamedTuple):
+    metres: np.ndarray  # (H, W) float32, 0 = not measured
+    belief: str  # what was taken for what, for the user
+
+
+def read_rgb(path):
+    """Read a colour image of any size: (H, W, 3) uint8 RGB. Transparency is dropped, and a rotation
+    that its metadata ask for is not done, because depth has none.
+
+    Raises InputError if missing, damaged, too large or not in colour.
+    """
+    image = _open(path)
+    if image.mode not in ("RGB", "RGBA", "P"):
+        raise InputError(
+            f"{path}: a colour image is needed, not one of mode {image.mode}"
+            + (": is it the depth?" if image.mode.startswith(("I", "F")) else "")
+        )
+    return np.array(image.convert("RGB"))
+
+
+def read_depth_image(path):
+    """Read a depth image of any size as stored: (H, W) of an integer or float type.
+
+    A one-channel image (PNG, TIFF, PGM) or an .npy file. Raises InputError if missing, damaged, too
+    large, in colour, or of 8 bits.
+    """
+    if Path(path).suffix.lower() == ".npy":
+        raw = _read_npy(path)
+    else:
+        image = _open(path)
+        if image.mode == "L":
+            raise InputError(
+                f"{path}: 8 bits a pixel are a picture of the depth, not the depth: give the "
+                "16-bit image of the sensor"
+            )
+        if not image.mode.startswith(("I", "F")):
+            raise InputError(
+                f"{path}: a colour image (mode {image.mode}), not depth: are --rgb and --depth "
+                "swapped?"
+            )
+        raw = np.array(image)
+    if raw.ndim != 2 or raw.dtype.kind not in "uif":
+        raise InputError(f"{path}: depth must be (height, width) numbers, not {raw.shape}")
+    return raw
+
+
+def to_metres(raw, unit=None, name="depth"):
+    """Depth in metres, of whatever unit.
+
+    raw: (H, W) numbers; 0, 65535 (of integers), NaN and infinity are not measured.
+    unit: a key of UNITS, or the number of units in a metre (1000 for mm). None: metres for floats,
+    millimetres for integers, refused too where the numbers speak for another unit that fits.
+    Returns Depth. Raises InputError for depths that no room has, saying which unit would fit.
+    """
+    raw = np.asarray(raw)
+    if raw.ndim != 2 or raw.dtype.kind not in "uif":
+        raise InputError(f"{name}: depth must be (height, width) numbers, not {raw.shape}")
+    explicit = unit is not None
+    unit = unit if explicit else "m" if raw.dtype.kind == "f" else "mm"
+    measured = np.isfinite(raw) & (raw != 0)
+    if raw.dtype.kind != "f":
+        measured &= raw != INVALID
+    values = raw[measured]
+    _check_values(values, raw.size, name)
+
+    metres = _convert(values, unit, name)
+    fits = _plausible(metres)
+    others = [u for u in UNITS if u != unit and _plausible(_convert(values, u, name))]
+    if not fits:
+        raise InputError(
+            f"{name}: taken as {UNITS.get(unit, f'1/{unit} m')}, the median would be "
+            f"{np.median(metres):.3g} m: no room; " + _advice(others)
+        )
+    grain = _grain(values)
+    if not explicit and grain in others:
+        raise InputError(
+            f"{name}: taken as {UNITS[unit]}, but the numbers look like {UNITS[grain]}: say "
+            f"--depth-unit {grain}, or --depth-unit {unit} if that is right"
+        )
+    depth = np.zeros(raw.shape, np.float32)
+    depth[measured] = metres
+    low, median, high = np.percentile(metres, [2, 50, 98])
+    belief = (
+        f"{name}: {'numbers' if raw.dtype.kind == 'f' else 'whole numbers'} taken as "
+        f"{UNITS.get(unit, f'1/{unit} m')}: median {median:.2f} m, mostly {low:.2f} to {high:.2f} "
+        f"m, {1 - values.size / raw.size:.0%} not measured"
+    )
+    return Depth(depth, belief)
+
+
+def _check_values(values, size, name):
+    if values.size < MIN_MEASURED * size or not values.size:
+        raise InputError(
+            f"{name}: {values.size} of {size} pixels are measured (not 0, {INVALID} or NaN): is it "
+            "the depth of this frame?"
+        )
+    if values.min() < 0:
+        raise InputError(f"{name}: negative depths; 0 or NaN is for not measured")
+    if values.min() == values.max():
+        raise InputError(f"{name}: the same depth everywhere: not a measurement")
+    kinect_none = values == _DISPARITY_NONE
+    if kinect_none.any() and values[~kinect_none].max(initial=0) <= _DISPARITY_MAX:
+        raise InputError(
+            f"{name}: Kinect's raw disparity (11 bits, 2047 for none), not depth: convert it to "
+            "millimetres first"
+        )
+
+
+def _convert(values, unit, name):
+    if unit == "sscnet":
+        if values.dtype.kind == "f" or values.max() > 65535:
+            return np.zeros(1)
+        values = values.astype(np.uint16)
+        return ((values >> 3) | (values << 13)).astype(np.float32) / np.float32(1000)
+    if unit in _SCALES:
+        # Divided in single precision as SSCNet's are: it decides the voxel of points on a boundary.
+        return values.astype(np.float32) / np.float32(round(1 / _SCALES[unit]))
+    try:
+        per_metre = float(unit)
+    except ValueError:
+        per_metre = 0
+    if not 0 < per_metre < 1e9:
+        raise InputError(
+            f"{name}: depth unit {unit}: use {', '.join(UNITS)}, or the number of units in a metre"
+        )
+    return values.astype(np.float32) / np.float32(per_metre)
+
+
+def _plausible(metres):
+    low, high = MEDIAN_RANGE
+    return low <= np.median(metres) <= high and np.percentile(metres, 98) >= MIN_FARTHEST
+
+
+def _grain(values):
+    """The unit that the numbers' common divisor speaks for, or None."""
+    if values.dtype.kind == "f":
+        return None
+    if np.mean(values % 8 == 0) > 0.995:
+        return "sscnet"
+    return "tum" if np.mean(values % 5 == 0) > 0.995 else None
+
+
+def _advice(others):
+    if not others:
+        return "no known unit fits, is it depth at all?"
+    return "these fit: " + ", ".join(f"--depth-unit {u} ({UNITS[u]})" for u in others)
+
+
+def _open(path):
+    """An image, decoded whole; InputError for anything else."""
+    try:
+        if Path(path).stat().st_size > _MAX_BYTES:
+            raise InputError(f"{path}: larger than {_MAX_BYTES >> 20} MiB")
+        image = Image.open(path)
+        width, height = image.size
+        # The header is judged before what it promises is allocated.
+        if width * height > MAX_PIXELS:
+            raise InputError(f"{path}: {width}x{height} pixels are more than {MAX_PIXELS}")
+        image.load()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except InputError:
+        raise
+    except Exception as error:  # each image format of the library raises its own types
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: not an image, or damaged ({reason}); get it again") from None
+    return image
+
+
+def _read_npy(path):
+    try:
+        if Path(path).stat().st_size > _MAX_BYTES:
+            raise InputError(f"{path}: larger than {_MAX_BYTES >> 20} MiB")
+        raw = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: not a NumPy array ({reason})") from None
+    return np.array(raw) if raw.dtype.kind in "uif" else raw

@@ -1,0 +1,293 @@
+"""Where is down, and how high is the camera: the pose of a frame from its depth alone.
+
+A room is mostly horizontal and vertical faces. Gravity is the direction, not too far from the
+image's down, to which most faces are parallel or perpendicular; the floor is the lowest large
+horizontal face below the camera; the walls turn the grid, because the rooms of the training data
+are aligned with it. What looks like no room is refused.
+
+The world is that of datasets/geometry.py: Z up, floor at z = 0, camera above (0, 0).
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from scipy.optimize import least_squares
+
+from datasets.geometry import check_depth, check_pose
+from errors import InputError
+
+MAX_TILT = 50  # degrees between the image's down and gravity; NYUv2's frames stay below 35
+HEIGHT_RANGE = (0.4, 2.5)  # metres of the camera above the floor; NYUv2: 0.9 to 1.6
+MIN_FLOOR_AREA = 0.02  # square metres that are seen
+MIN_FLOOR_FACES = 40
+MAX_BELOW_FLOOR = 0.01  # of the pixels: noise and reflections; below a table lies much more
+MAX_TURN = 50  # degrees between a given pose's view and the grid's forward axis; NYUv2: up to 47
+
+_STEP = 4  # pixels between the faces that are looked at
+_WINDOW = 17  # pixels whose depths make a face
+_MAX_RESIDUAL = 0.008  # 1/m, of the inverse depths in a window: beyond is an edge
+_PARALLEL = np.radians(10)
+_BIN = 0.02  # metres, of heights
+
+
+class Faces(NamedTuple):
+    """Small planar patches of the depth image, in the camera's frame."""
+
+    measured: np.ndarray  # (m, 3) float64 metres: every measured point looked at, also on no face
+    points: np.ndarray  # (n, 3) float64 metres
+    normals: np.ndarray  # (n, 3) unit, towards the camera
+    areas: np.ndarray  # (n,) square metres
+
+
+class EstimatedPose(NamedTuple):
+    pose: np.ndarray  # (4, 4) float32, camera to world
+    confidence: float  # 0..1
+    floor_area: float  # square metres of floor that were seen
+    wall_aligned: bool  # whether walls turned the grid, or the view did
+    belief: str  # for the user
+
+
+def estimate_pose(depth, K, gravity=None, height=None):
+    """Pose of a camera from what it measured of floor and walls.
+
+    depth: (H, W) metres, 0 = not measured; K: (3, 3); gravity: (3,) its direction in the camera's
+    frame (x right, y down, z forward), of any length, where it is known; height: metres of the
+    camera above the floor, where it is known or no floor is in view.
+    Returns EstimatedPose. Raises InputError if there is no floor, or no plausible room.
+    """
+    faces = find_faces(check_depth(depth), np.asarray(K, np.float64))
+    if len(faces.points) < 100:
+        raise InputError("no room: hardly any smooth surface is measured; give a pose")
+    known = gravity is not None
+    gravity = check_gravity(gravity) if known else _gravity_of_faces(faces)
+    floor = np.zeros(len(faces.points), bool)
+    if height is None:
+        height, floor = _find_floor(faces, gravity)
+        if known:
+            height = float(np.median(faces.points[floor] @ gravity))
+        else:
+            gravity, height = _refine(faces, floor, gravity, height)
+    if not HEIGHT_RANGE[0] <= height <= HEIGHT_RANGE[1]:
+        raise InputError(
+            f"no plausible room: the camera would be {height:.2f} m above the floor, not "
+            f"{HEIGHT_RANGE[0]} to {HEIGHT_RANGE[1]} m: is the floor in view, and the depth unit "
+            "right? Else give a pose"
+        )
+    upright = np.abs(faces.normals @ gravity)
+    explained = float(np.mean((upright < np.sin(_PARALLEL)) | (upright > np.cos(_PARALLEL))))
+    area = float(faces.areas[floor].sum())
+    yaw, aligned = _yaw_of_walls(faces, gravity)
+    # Half of either is ordinary: of a square metre of floor, of the faces of a room. What is nearer
+    # than 0.8 m below the camera may well be a table.
+    confidence = min(1.0, explained / 0.5)
+    if floor.any():
+        confidence *= min(1.0, area / 0.5) * (1.0 if height > 0.8 else 0.5)
+    tilt = np.degrees(np.arccos(np.clip(gravity[1], -1, 1)))
+    belief = (
+        f"camera {height:.2f} m above the floor, tilted by {tilt:.0f} degrees, "
+        f"{'turned with the walls' if aligned else 'looking straight ahead'}; {area:.1f} m2 of "
+        f"floor seen, confidence {confidence:.2f}"
+    )
+    return EstimatedPose(pose_from_gravity(gravity, height, yaw), confidence, area, aligned, belief)
+
+
+def pose_from_gravity(gravity, height, yaw=0.0):
+    """(4, 4) float32 pose of a camera at a height over the floor.
+
+    gravity: (3,) its direction in the camera's frame; height: metres; yaw: degrees that the camera
+    is turned to the left of the grid's forward axis.
+    """
+    up = -check_gravity(gravity)
+    forward = np.array([0, 0, 1.0]) - up[2] * up
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, up)
+    cosine, sine = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
+    pose = np.eye(4, dtype=np.float32)
+    pose[:3, :3] = [cosine * right - sine * forward, sine * right + cosine * forward, up]
+    pose[2, 3] = height
+    return pose
+
+
+def check_gravity(gravity):
+    """Return gravity's direction as a (3,) unit vector; InputError unless the camera is upright."""
+    gravity = np.asarray(gravity, np.float64)
+    length = np.linalg.norm(gravity)
+    if gravity.shape != (3,) or not np.isfinite(length) or length < 1e-6:
+        raise InputError("gravity must be three numbers, its direction in the camera's frame")
+    gravity = gravity / length
+    tilt = np.degrees(np.arccos(np.clip(gravity[1], -1, 1)))
+    if tilt > 60:
+        raise InputError(
+            f"gravity is {tilt:.0f} degrees away from the image's down: give its direction in the "
+            "camera's frame (x right, y down, z forward), not what an accelerometer at rest shows, "
+            "and turn the images upright"
+        )
+    return gravity
+
+
+def grid_pose(pose):
+    """The pose that places the grid, from a given camera-to-world pose with Z up, floor at z = 0.
+
+    The camera is put above (0, 0), and the world turned by quarters (walls stay aligned) until the
+    camera looks along Y within MAX_TURN degrees, as in the training data.
+    Returns (4, 4) float32. Raises InputError for a camera that is not upright or not over a floor.
+    """
+    pose = check_pose(pose)
+    up = pose[2, :3].astype(np.float64)  # the world's up, in the camera's frame
+    tilt = np.degrees(np.arccos(np.clip(-up[1], -1, 1)))
+    if tilt > 60 or not 0.1 <= pose[2, 3] <= 4:
+        raise InputError(
+            f"pose: a camera {pose[2, 3]:.2f} m above z = 0, tilted by {tilt:.0f} degrees: the "
+            "world must have Z up and its floor at z = 0; without such a pose, give gravity in the "
+            "camera's frame, or nothing"
+        )
+    placed = pose.copy()
+    placed[:2, 3] = 0
+    for _ in range(3):
+        forward = placed[:2, 2]
+        if np.degrees(np.abs(np.arctan2(forward[0], forward[1]))) <= MAX_TURN:
+            break
+        placed[:2, :3] = placed[[1, 0], :3] * np.float32([[1], [-1]])  # a quarter to the right
+    return placed
+
+
+def find_faces(depth, K):
+    """Planar patches of a depth image. depth: (H, W) metres, K: (3, 3). Returns Faces.
+
+    In each window a plane is fitted to the inverse depths: there, a plane is linear in the pixel,
+    and the noise of structured light and stereo is even.
+    """
+    step = max(1, round(_STEP * depth.shape[1] / 640))
+    window = 2 * round((_WINDOW - 1) / 2 * depth.shape[1] / 640) + 1
+    window = max(window, 5)
+    measured = depth > 0
+    inverse = np.where(measured, 1 / np.where(measured, depth, 1), 0).astype(np.float64)
+    v, u = np.indices(depth.shape, dtype=np.float64)
+    x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
+
+    def window_mean(values):
+        mean = cv2.boxFilter(values, -1, (window, window), borderType=cv2.BORDER_CONSTANT)
+        return mean[step // 2 :: step, step // 2 :: step].reshape(-1)
+
+    weight = measured.astype(np.float64)
+    m = {"": window_mean(weight)}
+    for name, value in {"x": x, "y": y, "xx": x * x, "xy": x * y, "yy": y * y}.items():
+        m[name] = window_mean(weight * value)
+    right_side = np.stack(
+        [window_mean(inverse * x), window_mean(inverse * y), window_mean(inverse)], axis=-1
+    )
+    squares = window_mean(inverse**2)
+    enough = (m[""] > 0.6) & measured[step // 2 :: step, step // 2 :: step].reshape(-1)
+    m = {name: value[enough] for name, value in m.items()}
+    right_side, squares = right_side[enough], squares[enough]
+    matrix = np.stack(
+        [m["xx"], m["xy"], m["x"], m["xy"], m["yy"], m["y"], m["x"], m["y"], m[""]], axis=-1
+    ).reshape(-1, 3, 3)
+    # 1 / z = a x + b y + c is the plane a X + b Y + c Z = 1.
+    plane = np.linalg.solve(matrix, right_side[..., None])[..., 0]
+    residual = np.sqrt(np.maximum(squares - (plane * right_side).sum(axis=1), 0) / m[""])
+
+    grid = [g[step // 2 :: step, step // 2 :: step].reshape(-1) for g in (x, y, np.ones_like(x))]
+    all_rays = np.stack(grid, axis=1)
+    rays = all_rays[enough]
+    fitted = (plane * rays).sum(axis=1)
+    good = (residual < _MAX_RESIDUAL) & (fitted > 0.1)
+    plane, rays, fitted = plane[good], rays[good], fitted[good]
+    points = rays / fitted[:, None]
+    normals = -plane / np.linalg.norm(plane, axis=1, keepdims=True)
+    facing = -(normals * points).sum(axis=1) / points[:, 2]  # cosine to the ray, times its length
+    areas = points[:, 2] ** 2 / np.maximum(facing, 0.05) * step**2 / (K[0, 0] * K[1, 1])
+    near = depth[step // 2 :: step, step // 2 :: step].reshape(-1)
+    return Faces(all_rays[near > 0] * near[near > 0, None], points, normals, areas)
+
+
+def _gravity_of_faces(faces):
+    """The unit direction near the image's down that fits most faces, parallel or perpendicular."""
+    candidates = -faces.normals[faces.normals[:, 1] < -np.cos(np.radians(MAX_TILT))]
+    if len(candidates) < 20:
+        raise InputError(
+            "no floor: no horizontal face is seen below the camera; give a pose, or gravity"
+        )
+    candidates = candidates[:: max(1, len(candidates) // 300)]
+    thinned = faces.normals[:: max(1, len(faces.normals) // 3000)]
+    cosine = np.abs(candidates @ thinned.T)
+    votes = (cosine > np.cos(_PARALLEL)).sum(axis=1) + (cosine < np.sin(_PARALLEL)).sum(axis=1)
+    # Level cameras are likelier: of two directions alike, the one nearer to the image's down.
+    gravity = candidates[np.argmax(votes * candidates[:, 1])]
+    for limit in np.radians([10, 10, 5, 5]):
+        cosine = np.abs(faces.normals @ gravity)
+        parallel = faces.normals[cosine > np.cos(limit)]
+        perpendicular = faces.normals[cosine < np.sin(limit)]
+        # What is most perpendicular to the latter and most parallel to the former.
+        _, vectors = np.linalg.eigh(perpendicular.T @ perpendicular - parallel.T @ parallel)
+        gravity = vectors[:, 0] * np.sign(vectors[:, 0] @ gravity)
+    return gravity
+
+
+def _find_floor(faces, gravity):
+    """Metres from the camera down to the floor, and which faces are the floor's: (n,) bool."""
+    # Hardly anything is below a floor. The margin: floors are wavy where they are far.
+    lowest = np.quantile(faces.measured @ gravity, 1 - MAX_BELOW_FLOOR)
+    height = faces.points @ gravity
+    floor = -(faces.normals @ gravity) > np.cos(np.radians(15))
+    floor &= (height > lowest - 0.1) & (height > 0.1)
+    if faces.areas[floor].sum() < MIN_FLOOR_AREA or floor.sum() < MIN_FLOOR_FACES:
+        raise InputError(
+            f"no floor in view: the lowest that is seen, {lowest:.2f} m below the camera, is no "
+            "horizontal face; give the camera's height above the floor, or its pose"
+        )
+    area = np.bincount((height[floor] / _BIN).astype(int), faces.areas[floor])
+    area = np.convolve(area, np.ones(3), mode="same")
+    peak = (np.argmax(area) + 0.5) * _BIN
+    return peak, floor & (np.abs(height - peak) < 0.08)
+
+
+def _refine(faces, floor, gravity, height):
+    """Gravity and height that fit the floor's points best, and the walls' normals."""
+    walls = np.abs(faces.normals @ gravity) < np.sin(np.radians(8))
+    points, normals = faces.points[floor], faces.normals[walls]
+    side = np.cross(gravity, [0, 0, 1.0])
+    side /= np.linalg.norm(side)
+    axes = np.stack([side, np.cross(gravity, side)])
+    # Noise of depth grows with its square: some millimetres at a metre.
+    scale = 0.003 * np.maximum(points[:, 2], 1) ** 2
+    share = np.sqrt(len(points) / max(len(normals), 1))
+
+    def tilted(parameters):
+        tilted = gravity + parameters[:2] @ axes
+        return tilted / np.linalg.norm(tilted)
+
+    def error(parameters):
+        down = tilted(parameters)
+        offset = (points @ down - parameters[2]) / scale
+        return np.concatenate([offset, min(share, 1) * (normals @ down) / 0.05])
+
+    result = least_squares(error, [0, 0, height], loss="soft_l1")
+    return tilted(result.x), float(result.x[2])
+
+
+def _yaw_of_walls(faces, gravity):
+    """Degrees that the camera is turned to the left of the walls' nearest axis, and whether there
+    are such walls; (0, False) without."""
+    level = pose_from_gravity(gravity, 1)[:3, :3]
+    walls = np.abs(faces.normals @ gravity) < np.sin(_PARALLEL)
+    if faces.areas[walls].sum() < 0.5:
+        return 0.0, False
+    normals = faces.normals[walls] @ level.T
+    angle = np.arctan2(normals[:, 1], normals[:, 0])
+    weight = np.minimum(faces.areas[walls], np.median(faces.areas[walls]) * 4)
+    # Walls at right angles share four times their angle. The peak, because furniture is oblique.
+    centres = np.radians(np.arange(-45, 45))
+    support = [(weight * (np.cos(4 * (angle - c)) > np.cos(np.radians(20)))).sum() for c in centres]
+    best = int(np.argmax(support))
+    if support[best] < 0.25 * weight.sum():
+        return 0.0, False
+    offset = 4 * (angle - centres[best])
+    near = np.cos(offset) > np.cos(np.radians(32))
+    turn = (
+        np.arctan2((weight * np.sin(offset))[near].sum(), (weight * np.cos(offset))[near].sum()) / 4
+    )
+    # The walls stand at this angle to the camera, so it is turned the other way from them.
+    yaw = -np.degrees(centres[best] + turn)
+    return float((yaw + 45) % 90 - 45), True

@@ -1,0 +1,104 @@
+"""One self-contained HTML page for an evaluation: the results, and rooms to turn around.
+
+The page needs neither network nor GPU: utils/page.html draws the cubes itself.
+"""
+
+import base64
+import html
+import json
+import re
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from constants import CLASS_COLORS, CLASS_NAMES, GRID
+from utils.files import write_text
+from utils.metrics import COLUMNS
+from utils.visualize import CEILING, ERROR_COLORS, ERROR_NAMES, SceneView
+
+TEMPLATE = Path(__file__).with_name("page.html")
+_IMAGE_WIDTH = 480  # pixels
+
+
+def save_page(
+    path: str | Path,
+    title: str,
+    tables: dict[str, dict[str, list[float]]],
+    views: list[SceneView],
+) -> None:
+    """Write the page; about 80 kB a scene.
+
+    A link can open a scene and a layer: index.html#scene=NYU0003&layer=truth, with layer
+    prediction, truth, errors or visible, and all=1 to show what is not evaluated too.
+
+    Args:
+        path: the HTML file to write.
+        title: heading, such as the checkpoint's name and what it was evaluated on.
+        tables: caption -> {row name: utils.metrics.table_row}.
+        views: the scenes to show; may be empty.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    data = {
+        "grid": GRID,
+        "classes": CLASS_NAMES,
+        "classColors": CLASS_COLORS,
+        "ceiling": CEILING,
+        "errors": ERROR_NAMES,
+        "errorColors": ERROR_COLORS,
+        "scenes": [_scene(view) for view in views],
+    }
+    parts = {
+        "title": html.escape(title),
+        "tables": "\n".join(_table(caption, rows) for caption, rows in tables.items()),
+        # Inside a script element nothing but "<" could end it.
+        "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    # In one pass: what is filled in is not searched again.
+    template = TEMPLATE.read_text(encoding="utf-8")
+    write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template))
+
+
+def _scene(view: SceneView) -> dict:
+    """What the page's script needs of a scene; see `unpack` there for the order of the volumes."""
+    evaluated = np.ones(GRID) if view.evaluated is None else view.evaluated
+    volumes = [view.prediction, evaluated, view.classes, view.visible]
+    if view.label is not None:
+        volumes += [view.shown_label, view.errors]
+    packed = b"".join(volume.astype(np.uint8).tobytes() for volume in volumes)
+    packed += view.visible_colors[view.visible].tobytes()
+    height = round(_IMAGE_WIDTH * view.image.shape[0] / view.image.shape[1])
+    image = cv2.resize(view.image, (_IMAGE_WIDTH, height), interpolation=cv2.INTER_AREA)
+    _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return {
+        "name": view.name,
+        "azimuth": view.azimuth,
+        "hasTruth": view.label is not None,
+        "image": base64.b64encode(jpeg).decode(),
+        "volumes": base64.b64encode(zlib.compress(packed, 9)).decode(),
+    }
+
+
+def _table(caption: str, rows: dict[str, list[float]]) -> str:
+    """An HTML table with one decimal, its class columns in the colours of the classes."""
+    head = "".join(f"<th{_underline(column)}>{html.escape(column)}</th>" for column in COLUMNS)
+    body = "".join(
+        f"<tr><th>{html.escape(name)}</th>"
+        + "".join(f"<td>{value:.1f}</td>" for value in values)
+        + "</tr>\n"
+        for name, values in rows.items()
+    )
+    return (
+        f"<table><caption>{html.escape(caption)}</caption>\n"
+        f"<thead><tr><th></th>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+    )
+
+
+def _underline(column: str) -> str:
+    if column not in CLASS_NAMES:
+        return ""
+    red, green, blue = CLASS_COLORS[CLASS_NAMES.index(column)]
+    return f' style="border-bottom: 4px solid rgb({red},{green},{blue})"'

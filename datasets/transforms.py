@@ -5,6 +5,8 @@ voxel index too. The steps, in order: resize, crop, flip, photometric distortion
 Drawing and applying are apart: `draw` says what happens to a sample, `apply` makes it happen.
 """
 
+import math
+import threading
 from dataclasses import dataclass
 
 import cv2
@@ -20,8 +22,12 @@ CONTRAST = (0.5, 1.5)  # multiplied
 SATURATION = (0.5, 1.5)  # multiplied
 HUE = (-18, 18)  # added, in OpenCV's half degrees; the upper end is excluded
 
+_GREYS = np.arange(256, dtype=np.uint8)
 _MEAN = np.float32(IMAGE_MEAN)
 _INVERSE_STD = 1.0 / np.float64(np.float32(IMAGE_STD))
+# Kept from sample to sample: the page faults of megabytes that are got and given back each time
+# take longer than what is done in them. Per thread, because samples may be read in threads.
+_memory = threading.local()
 
 
 @dataclass(frozen=True)
@@ -71,46 +77,73 @@ def apply(image, mapping2d, draws, photometric):
     image lies at the top left; the rest is 0 (the mean colour) and -1. Enlarging repeats voxel
     indices, shrinking loses some.
     """
-    # Without these steps every value stays an integer, and both flavours are the same.
-    needs_float = not (draws.resize_ratio is draws.saturation is draws.hue is None)
-    if photometric == "original" and needs_float:
-        image = image.astype(np.float32)
+    # Values are integers but for a resize or for HSV, and uint8 once brightness or contrast changed
+    # them: elsewhere the two flavours are the same.
+    scaled = draws.brightness is not None or (draws.contrast is not None and draws.contrast_first)
+    in_hsv = draws.saturation is not None or draws.hue is not None
+    if photometric == "original" and (draws.resize_ratio is not None or (in_hsv and not scaled)):
+        floats = _scratch("image", image.shape, np.float32)
+        np.copyto(floats, image)
+        image = floats
 
+    shape = _resized_shape(draws.resize_ratio)
     if draws.resize_ratio is not None:
-        height, width = _resized_shape(draws.resize_ratio)
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        mapping2d = cv2.resize(mapping2d, (width, height), interpolation=cv2.INTER_NEAREST)
-    top, left = draws.crop
-    window = np.s_[top : top + IMAGE_SIZE[0], left : left + IMAGE_SIZE[1]]
-    image, mapping2d = image[window], mapping2d[window]
+        resized = _scratch("resized", (*shape, 3), image.dtype)
+        image = cv2.resize(image, shape[::-1], resized, interpolation=cv2.INTER_LINEAR)
+    # The pixel of mapping2d that each row and column of the result takes: cv2.INTER_NEAREST, but
+    # of the crop alone.
+    (from_row, rows), (from_column, columns) = (
+        (_nearest(old, new)[start : start + old], np.s_[start : start + old])
+        for old, new, start in zip(IMAGE_SIZE, shape, draws.crop, strict=True)
+    )
+    image = image[rows, columns]
+    # Before the colours: OpenCV rounds the last pixels of a row differently from the others.
     if draws.flip:
-        image, mapping2d = cv2.flip(image, 1), cv2.flip(mapping2d, 1)
+        image = cv2.flip(image, 1, _scratch("flipped", image.shape, image.dtype))
+        from_column = from_column[::-1]
+    height, width = image.shape[:2]
+    augmented_mapping2d = np.full(IMAGE_SIZE, NO_VOXEL, np.int32)
+    augmented_mapping2d[:height, :width] = mapping2d[from_row].take(from_column, axis=1)
 
-    image = normalize(_distort_colours(image, draws))
-    height, width = mapping2d.shape
-    if (height, width) == IMAGE_SIZE:
-        return image, np.ascontiguousarray(mapping2d)
-    padded_image = np.zeros((3, *IMAGE_SIZE), np.float32)
-    padded_image[:, :height, :width] = image
-    padded_mapping2d = np.full(IMAGE_SIZE, NO_VOXEL, np.int32)
-    padded_mapping2d[:height, :width] = mapping2d
-    return padded_image, padded_mapping2d
+    image, greys = _distort_colours(image, draws)
+    normalized = np.empty((3, *IMAGE_SIZE), np.float32)
+    normalized[:, height:] = normalized[:, :, width:] = 0
+    _normalize_into(normalized[:, :height, :width], image, greys)
+    return normalized, augmented_mapping2d
+
+
+def _nearest(old, new):
+    """For each of `new` positions the nearest of `old` ones, as cv2.resize rounds it."""
+    return np.floor(np.arange(new) * (1 / (new / old))).astype(np.intp)
 
 
 def normalize(image):
     """ImageNet-normalise (H, W, 3) BGR, uint8 or float32 in 0..255 -> (3, H, W) float32 RGB."""
-    rgb = image.transpose(2, 0, 1)[::-1]
-    out = np.empty(rgb.shape, np.float32)
-    for channel in range(3):
-        values = np.arange(256) if image.dtype == np.uint8 else rgb[channel]
-        # Subtracted in float32, scaled in float64, rounded once: bit-equal to the original.
-        centred = values.astype(np.float32) - _MEAN[channel]
-        scaled = (centred * _INVERSE_STD[channel]).astype(np.float32)
-        if image.dtype == np.uint8:
-            np.take(scaled, rgb[channel], out=out[channel], mode="clip")
-        else:
-            out[channel] = scaled
+    out = np.empty((3, *image.shape[:2]), np.float32)
+    _normalize_into(out, image, _GREYS)
     return out
+
+
+def _normalize_into(out, image, greys):
+    """Normalise a BGR image into RGB planes `out`; greys: what a uint8 image's values become."""
+    for channel, plane in enumerate(out):
+        # Subtracted in float32, scaled in float64, rounded once: bit-equal to the original.
+        if image.dtype == np.uint8:
+            table = (greys.astype(np.float32) - _MEAN[channel]) * _INVERSE_STD[channel]
+            values = _scratch("plane", plane.shape, np.uint8)
+            cv2.LUT(cv2.extractChannel(image, 2 - channel, values), table.astype(np.float32), plane)
+        else:
+            cv2.extractChannel(image, 2 - channel, plane)
+            plane -= _MEAN[channel]
+            np.multiply(plane, _INVERSE_STD[channel], out=plane, casting="same_kind")
+
+
+def _scratch(name, shape, dtype):
+    """An array of arbitrary content, in this thread's memory of that name."""
+    kept, key, size = vars(_memory), (name, np.dtype(dtype)), math.prod(shape)
+    if key not in kept or kept[key].size < size:
+        kept[key] = np.empty(size, dtype)
+    return kept[key][:size].reshape(shape)
 
 
 def _resized_shape(ratio):
@@ -123,29 +156,68 @@ def _resized_shape(ratio):
 
 
 def _distort_colours(image, draws):
-    """Brightness, contrast, saturation and hue of a BGR image, uint8 or float32 in 0..255."""
+    """Brightness, contrast, saturation and hue of a BGR image, uint8 or float32 in 0..255.
+
+    Returns the image, and (256,) uint8: what its values have yet to become if it is uint8. A
+    float32 image is overwritten.
+    """
+    greys = _GREYS
+    in_hsv = draws.saturation is not None or draws.hue is not None
     if draws.brightness is not None:
-        image = _scale(image, shift=draws.brightness)
+        image, greys = _scale(image, greys, shift=draws.brightness)
     if draws.contrast is not None and draws.contrast_first:
-        image = _scale(image, factor=draws.contrast)
+        image, greys = _scale(image, greys, factor=draws.contrast)
+    if in_hsv and greys is not _GREYS:
+        image, greys = cv2.LUT(image, greys, _scratch("bgr", image.shape, np.uint8)), _GREYS
     if draws.saturation is not None:
-        hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
-        hsv[..., 1] = _scale(hsv[..., 1], factor=draws.saturation)
-        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+        image = _change_channel(image, 1, _saturate, draws.saturation)
     if draws.hue is not None:
-        hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
-        turned = ((np.arange(361) + draws.hue) % 180).astype(hsv.dtype)
-        hsv[..., 0] = np.take(turned, hsv[..., 0].astype(np.uint16), mode="clip")
-        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+        image = _change_channel(image, 0, _turn, draws.hue)
     if draws.contrast is not None and not draws.contrast_first:
-        image = _scale(image, factor=draws.contrast)
-    return image
+        image, greys = _scale(image, greys, factor=draws.contrast)
+    return image, greys
 
 
-def _scale(values, factor=1.0, shift=0.0):
-    """values * factor + shift, clipped to 0..255 and cut off to uint8."""
-    if values.dtype == np.uint8:
-        table = _scale(np.arange(256, dtype=np.float32), factor, shift)
-        return np.take(table, values, mode="clip")
-    scaled = values * np.float32(factor) + np.float32(shift)
-    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+def _change_channel(image, channel, change, amount):
+    """`change` a channel of a BGR image in HSV."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV, _scratch("hsv", image.shape, image.dtype))
+    plane = cv2.extractChannel(hsv, channel, _scratch("plane", image.shape[:2], image.dtype))
+    hsv[..., channel] = change(plane, amount)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, _scratch("bgr", image.shape, image.dtype))
+
+
+def _saturate(saturation, factor):
+    saturation, table = _scale(saturation, _GREYS, factor=factor)
+    return saturation if table is _GREYS else cv2.LUT(saturation, table)
+
+
+def _turn(hue, degrees):
+    """Whole degrees, turned and wrapped at 180."""
+    if hue.dtype == np.uint8:
+        return cv2.LUT(hue, ((_GREYS.astype(int) + degrees) % 180).astype(np.uint8))
+    np.floor(hue, out=hue)
+    hue += degrees
+    turns = np.add(hue, 0.5, out=_scratch("turns", hue.shape, np.float32))
+    turns /= 180
+    np.floor(turns, out=turns)
+    turns *= 180
+    hue -= turns
+    return hue
+
+
+def _scale(image, greys, factor=1.0, shift=0.0):
+    """Values * factor + shift, clipped to 0..255 and cut off to uint8.
+
+    A uint8 image stays as it is; the scaling goes into `greys`, what its values become.
+    """
+    if image.dtype == np.uint8:
+        table = greys * np.float32(factor) + np.float32(shift)
+        return image, np.clip(table, 0, 255).astype(np.uint8)
+    if factor != 1:
+        image *= np.float32(factor)
+    if shift != 0:
+        image += np.float32(shift)
+    np.clip(image, 0, 255, out=image)
+    scaled = _scratch("bgr" if image.ndim == 3 else "plane", image.shape, np.uint8)
+    np.copyto(scaled, image, casting="unsafe")
+    return scaled, greys

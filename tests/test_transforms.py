@@ -2,12 +2,15 @@
 
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 from inputs_rule import make_sample
 
-from datasets.transforms import Draws, apply, draw, normalize
+from benchmarks.loading import generated_image, plain_augmentation
+from datasets.transforms import PHOTOMETRIC, Draws, apply, draw, normalize
 
 STD = np.float32([58.395, 57.12, 57.375])[:, None, None]
 MEAN = np.float32([123.675, 116.28, 103.53])[:, None, None]
@@ -158,3 +161,52 @@ def test_distribution_of_the_draws():
         margin = (d.resize_ratio - 1) if enlarged else 0
         assert 0 <= d.crop[0] <= 480 * margin + 1 and 0 <= d.crop[1] <= 640 * margin + 1
     assert max(d.crop[0] for d in draws) > 80 and max(d.crop[1] for d in draws) > 110
+
+
+@pytest.mark.parametrize("photometric", PHOTOMETRIC)
+def test_equals_the_plain_formulation_bit_by_bit(photometric):
+    image, mapping2d = generated_image()
+    rng = np.random.default_rng(7)
+    for _ in range(60):
+        draws = draw(rng)
+        got = apply(image.copy(), mapping2d.copy(), draws, photometric)
+        expected = plain_augmentation(image, mapping2d.astype(np.int64), draws, photometric)
+        assert np.array_equal(got[0], expected[0]), draws
+        assert np.array_equal(got[1], expected[1]), draws
+
+
+def test_the_input_and_earlier_results_stay_as_they_were():
+    image, mapping2d = generated_image()
+    rng = np.random.default_rng(8)
+    before = image.copy(), mapping2d.copy()
+    results = [apply(image, mapping2d, draw(rng), "original") for _ in range(8)]
+    rng = np.random.default_rng(8)
+    assert np.array_equal(image, before[0]) and np.array_equal(mapping2d, before[1])
+    for result in results:
+        again = apply(image, mapping2d, draw(rng), "original")
+        assert all(map(np.array_equal, result, again))
+
+
+def test_threads_do_not_share_memory():
+    image, mapping2d = generated_image()
+
+    def augmented(seed):
+        return apply(image, mapping2d, draw(np.random.default_rng(seed)), "original")
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(augmented, range(24)))
+    for seed, result in enumerate(together):
+        assert all(map(np.array_equal, result, augmented(seed)))
+
+
+@pytest.mark.parametrize("ratio", np.linspace(0.8, 1.2, 41))
+def test_mapping_is_resized_as_opencv_does(ratio):
+    mapping2d = np.arange(480 * 640, dtype=np.int32).reshape(480, 640)
+    size = int(640 * ratio), int(480 * ratio)
+    factor = min(size[0] / 640, size[1] / 480)
+    size = int(640 * factor + 0.5), int(480 * factor + 0.5)
+    expected = cv2.resize(mapping2d, size, interpolation=cv2.INTER_NEAREST)[:480, :640]
+    _, got = apply(
+        np.zeros((480, 640, 3), np.uint8), mapping2d, Draws(resize_ratio=ratio), "original"
+    )
+    assert np.array_equal(got[: expected.shape[0], : expected.shape[1]], expected)

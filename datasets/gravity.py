@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.optimize import least_squares
 
 from datasets.geometry import check_depth, check_pose
 from errors import InputError
@@ -22,10 +21,12 @@ HEIGHT_RANGE = (0.4, 2.5)  # metres of the camera above the floor; NYUv2: 0.9 to
 MIN_FLOOR_AREA = 0.02  # square metres that are seen
 MIN_FLOOR_FACES = 40
 MAX_BELOW_FLOOR = 0.01  # of the pixels: noise and reflections; below a table lies much more
+MIN_WALL_AREA = 0.5  # square metres of upright faces
+MIN_WALL_SHARE = 0.35  # of the upright faces within 11 degrees of two directions; 0.25 by chance
 MAX_TURN = 50  # degrees between a given pose's view and the grid's forward axis; NYUv2: up to 47
 
 _STEP = 4  # pixels between the faces that are looked at
-_WINDOW = 17  # pixels whose depths make a face
+_WINDOW = 15  # pixels whose depths make a face
 _MAX_RESIDUAL = 0.008  # 1/m, of the inverse depths in a window: beyond is an edge
 _PARALLEL = np.radians(10)
 _BIN = 0.02  # metres, of heights
@@ -59,15 +60,11 @@ def estimate_pose(depth, K, gravity=None, height=None):
     faces = find_faces(check_depth(depth), np.asarray(K, np.float64))
     if len(faces.points) < 100:
         raise InputError("no room: hardly any smooth surface is measured; give a pose")
-    known = gravity is not None
-    gravity = check_gravity(gravity) if known else _gravity_of_faces(faces)
+    gravity = _gravity_of_faces(faces) if gravity is None else check_gravity(gravity)
     floor = np.zeros(len(faces.points), bool)
     if height is None:
-        height, floor = _find_floor(faces, gravity)
-        if known:
-            height = float(np.median(faces.points[floor] @ gravity))
-        else:
-            gravity, height = _refine(faces, floor, gravity, height)
+        floor = _find_floor(faces, gravity)
+        height = float(np.median(faces.points[floor] @ gravity))
     if not HEIGHT_RANGE[0] <= height <= HEIGHT_RANGE[1]:
         raise InputError(
             f"no plausible room: the camera would be {height:.2f} m above the floor, not "
@@ -215,18 +212,21 @@ def _gravity_of_faces(faces):
     votes = (cosine > np.cos(_PARALLEL)).sum(axis=1) + (cosine < np.sin(_PARALLEL)).sum(axis=1)
     # Level cameras are likelier: of two directions alike, the one nearer to the image's down.
     gravity = candidates[np.argmax(votes * candidates[:, 1])]
-    for limit in np.radians([10, 10, 5, 5]):
+    for limit in np.radians([10, 10, 8, 8]):
         cosine = np.abs(faces.normals @ gravity)
         parallel = faces.normals[cosine > np.cos(limit)]
         perpendicular = faces.normals[cosine < np.sin(limit)]
-        # What is most perpendicular to the latter and most parallel to the former.
-        _, vectors = np.linalg.eigh(perpendicular.T @ perpendicular - parallel.T @ parallel)
-        gravity = vectors[:, 0] * np.sign(vectors[:, 0] @ gravity)
+        # Most parallel to the former and most perpendicular to the latter, however many they are.
+        spread = -parallel.T @ parallel / len(parallel)
+        if len(perpendicular):
+            spread += perpendicular.T @ perpendicular / len(perpendicular)
+        gravity = np.linalg.eigh(spread)[1][:, 0]
+        gravity *= np.sign(gravity[1])
     return gravity
 
 
 def _find_floor(faces, gravity):
-    """Metres from the camera down to the floor, and which faces are the floor's: (n,) bool."""
+    """Which faces are the floor's: (n,) bool."""
     # Hardly anything is below a floor. The margin: floors are wavy where they are far.
     lowest = np.quantile(faces.measured @ gravity, 1 - MAX_BELOW_FLOOR)
     height = faces.points @ gravity
@@ -240,54 +240,25 @@ def _find_floor(faces, gravity):
     area = np.bincount((height[floor] / _BIN).astype(int), faces.areas[floor])
     area = np.convolve(area, np.ones(3), mode="same")
     peak = (np.argmax(area) + 0.5) * _BIN
-    return peak, floor & (np.abs(height - peak) < 0.08)
-
-
-def _refine(faces, floor, gravity, height):
-    """Gravity and height that fit the floor's points best, and the walls' normals."""
-    walls = np.abs(faces.normals @ gravity) < np.sin(np.radians(8))
-    points, normals = faces.points[floor], faces.normals[walls]
-    side = np.cross(gravity, [0, 0, 1.0])
-    side /= np.linalg.norm(side)
-    axes = np.stack([side, np.cross(gravity, side)])
-    # Noise of depth grows with its square: some millimetres at a metre.
-    scale = 0.003 * np.maximum(points[:, 2], 1) ** 2
-    share = np.sqrt(len(points) / max(len(normals), 1))
-
-    def tilted(parameters):
-        tilted = gravity + parameters[:2] @ axes
-        return tilted / np.linalg.norm(tilted)
-
-    def error(parameters):
-        down = tilted(parameters)
-        offset = (points @ down - parameters[2]) / scale
-        return np.concatenate([offset, min(share, 1) * (normals @ down) / 0.05])
-
-    result = least_squares(error, [0, 0, height], loss="soft_l1")
-    return tilted(result.x), float(result.x[2])
+    return floor & (np.abs(height - peak) < 0.08)
 
 
 def _yaw_of_walls(faces, gravity):
     """Degrees that the camera is turned to the left of the walls' nearest axis, and whether there
     are such walls; (0, False) without."""
     level = pose_from_gravity(gravity, 1)[:3, :3]
-    walls = np.abs(faces.normals @ gravity) < np.sin(_PARALLEL)
-    if faces.areas[walls].sum() < 0.5:
+    walls = np.abs(faces.normals @ gravity) < np.sin(np.radians(20))
+    if faces.areas[walls].sum() < MIN_WALL_AREA:
         return 0.0, False
-    normals = faces.normals[walls] @ level.T
-    angle = np.arctan2(normals[:, 1], normals[:, 0])
-    weight = np.minimum(faces.areas[walls], np.median(faces.areas[walls]) * 4)
-    # Walls at right angles share four times their angle. The peak, because furniture is oblique.
-    centres = np.radians(np.arange(-45, 45))
-    support = [(weight * (np.cos(4 * (angle - c)) > np.cos(np.radians(20)))).sum() for c in centres]
-    best = int(np.argmax(support))
-    if support[best] < 0.25 * weight.sum():
+    x, y, _ = level @ faces.normals[walls].T
+    fourfold = 4 * np.arctan2(y, x)  # the same for walls at right angles
+    # The peak first, not the mean: furniture may stand obliquely.
+    peaks = np.radians(np.arange(0, 360, 4))
+    support = [np.mean(np.cos(fourfold - peak) > np.cos(np.radians(45))) for peak in peaks]
+    peak = peaks[np.argmax(support)]
+    if max(support) < MIN_WALL_SHARE:
         return 0.0, False
-    offset = 4 * (angle - centres[best])
-    near = np.cos(offset) > np.cos(np.radians(32))
-    turn = (
-        np.arctan2((weight * np.sin(offset))[near].sum(), (weight * np.cos(offset))[near].sum()) / 4
-    )
+    offset = np.angle(np.exp(1j * (fourfold - peak)))
+    angle = np.degrees(peak + offset[np.abs(offset) < np.radians(72)].mean()) / 4
     # The walls stand at this angle to the camera, so it is turned the other way from them.
-    yaw = -np.degrees(centres[best] + turn)
-    return float((yaw + 45) % 90 - 45), True
+    return float((45 - angle) % 90 - 45), True

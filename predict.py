@@ -6,7 +6,7 @@
 
 Colour and depth must show the same view in the same size. Folders are read as pairs of files whose
 names differ in words like rgb, color and depth; --list names the pairs one a line. Writes
-NAME.npz, .ply, .glb and .png for each frame; docs/YOUR_FRAME.md says what is in them.
+NAME.npz, .ply, .glb, .png and .html for each frame; docs/YOUR_FRAME.md says what is in them.
 """
 
 import argparse

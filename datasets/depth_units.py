@@ -117,6 +117,8 @@ def to_metres(raw, unit=None, name="depth"):
         f"{UNITS.get(unit, f'1/{unit} m')}: median {median:.2f} m, mostly {low:.2f} to {high:.2f} "
         f"m, {1 - values.size / raw.size:.0%} not measured"
     )
+    if grain in others:
+        belief += f"; but the numbers look like {UNITS[grain]}"
     return Depth(depth, belief)
 
 
@@ -204,6 +206,8 @@ def _read_npy(path):
         if Path(path).stat().st_size > _MAX_BYTES:
             raise InputError(f"{path}: larger than {_MAX_BYTES >> 20} MiB")
         raw = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
     except (OSError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not a NumPy array ({reason})") from None

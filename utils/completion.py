@@ -29,10 +29,11 @@ from models.checkpoints import load_strictly, read_checkpoint
 from utils.evaluation import autocast, to_device
 from utils.files import atomic_file
 from utils.mesh import export_mesh, export_points
+from utils.page import save_page
 from utils.visualize import SceneView, save_scene_picture
 
 MIN_IN_GRID = 0.05  # of the measured pixels must lie in the grid
-FORMATS = ("npz", "ply", "glb", "png")
+FORMATS = ("npz", "ply", "glb", "png", "html")
 
 
 class Network(NamedTuple):
@@ -106,6 +107,7 @@ class Scene:
         .ply: the occupied voxels as coloured points, or as cubes if `mesh`; world metres.
         .glb: cubes, for 3D programs and web pages (Y up).
         .png: image, depth, visible surface and prediction.
+        .html: a page with the voxels to turn around.
         Raises InputError for another suffix, or if the file cannot be written.
         """
         path = Path(path)
@@ -114,6 +116,7 @@ class Scene:
             ".ply": self._save_mesh if mesh else self._save_points,
             ".glb": self._save_mesh,
             ".png": self._save_picture,
+            ".html": self._save_page,
         }
         if path.suffix not in writers:
             raise InputError(f"{path}: a scene is saved as {', '.join(writers)}")
@@ -155,6 +158,9 @@ class Scene:
 
     def _save_picture(self, path):
         save_scene_picture(path, self.view())
+
+    def _save_page(self, path):
+        save_page(path, self.name, {}, [self.view()])
 
 
 def read_network(path, overrides=()):

@@ -3,15 +3,37 @@
 Volumes are (B, C, X, Y, Z); kernels are given in the same order.
 """
 
+import math
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from models.batch_norm import BatchNorm3d
+
+
+class AveragePool(nn.Module):
+    """Mean over windows of `stride` = (1 or 2, 1 or 2, 1 or 2) voxels that do not overlap.
+
+    nn.AvgPool3d, but several times faster on the CPU, where it leaves the channels-last layout.
+    """
+
+    def __init__(self, stride: tuple[int, int, int]):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        for axis, size in enumerate(self.stride, start=2):
+            if size == 2:
+                first, second = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
+                x = first + second
+        return x / math.prod(self.stride)
 
 
 def _downsample(channels_in: int, channels_out: int, stride) -> nn.Sequential:
     return nn.Sequential(
-        nn.AvgPool3d(stride, stride),
+        AveragePool(stride),
         nn.Conv3d(channels_in, channels_out, 1, bias=False),
-        nn.BatchNorm3d(channels_out),
+        BatchNorm3d(channels_out),
     )
 
 
@@ -35,41 +57,45 @@ class DDRBlock(nn.Module):
         super().__init__()
         d, s = dilation, stride
         self.conv1 = nn.Conv3d(channels_in, planes, 1, bias=False)
-        self.bn1 = nn.BatchNorm3d(planes)
+        self.bn1 = BatchNorm3d(planes)
         self.conv2 = nn.Conv3d(
             planes, planes, (1, 1, 3), (1, 1, s), (0, 0, d), dilation=(1, 1, d), bias=False
         )
-        self.bn2 = nn.BatchNorm3d(planes)
+        self.bn2 = BatchNorm3d(planes)
         self.conv3 = nn.Conv3d(
             planes, planes, (1, 3, 1), (1, s, 1), (0, d, 0), dilation=(1, d, 1), bias=False
         )
-        self.bn3 = nn.BatchNorm3d(planes)
+        self.bn3 = BatchNorm3d(planes)
         self.conv4 = nn.Conv3d(
             planes, planes, (3, 1, 1), (s, 1, 1), (d, 0, 0), dilation=(d, 1, 1), bias=False
         )
-        self.bn4 = nn.BatchNorm3d(planes)
+        self.bn4 = BatchNorm3d(planes)
         self.conv5 = nn.Conv3d(planes, channels_out, 1, bias=False)
-        self.bn5 = nn.BatchNorm3d(channels_out)
+        self.bn5 = BatchNorm3d(channels_out)
         self.stride = stride
         if stride != 1:
-            self.downsample = _downsample(channels_in, channels_out, stride)
+            self.downsample = _downsample(channels_in, channels_out, (s, s, s))
             self.downsample2 = _downsample(planes, planes, (1, s, 1))
             self.downsample3 = _downsample(planes, planes, (s, 1, 1))
             self.downsample4 = _downsample(planes, planes, (s, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        out1 = F.relu(self.bn1(self.conv1(x)))
+        # In place where autograd needs no copy: what a batch norm returns is not kept by it.
+        out1 = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out2 = self.bn2(self.conv2(out1))
         out3 = self.bn3(self.conv3(F.relu(out2)))
         if self.stride != 1:
             out2 = self.downsample2(out2)
-        out3 = out3 + out2
+        out3 += out2
         out4 = self.bn4(self.conv4(F.relu(out3)))
         if self.stride != 1:
             out2, out3 = self.downsample3(out2), self.downsample4(out3)
             x = self.downsample(x)
-        out5 = self.bn5(self.conv5(F.relu(out4 + out2 + out3)))
-        return F.relu(out5 + x)
+        out4 += out2
+        out4 += out3
+        out5 = self.bn5(self.conv5(F.relu(out4, inplace=True)))
+        out5 += x
+        return F.relu(out5, inplace=True)
 
 
 def _stage(channels_in: int, first_planes: int, channels_out: int) -> nn.Sequential:
@@ -81,7 +107,7 @@ def _stage(channels_in: int, first_planes: int, channels_out: int) -> nn.Sequent
 def _upsample(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.ConvTranspose3d(channels_in, channels_out, 3, stride=2, padding=1, output_padding=1),
-        nn.BatchNorm3d(channels_out),
+        BatchNorm3d(channels_out),
         nn.ReLU(inplace=True),
     )
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from constants import IGNORE_INDEX, NO_VOXEL, NUM_CLASSES
@@ -113,6 +114,41 @@ def _semantic_distillation(student: Tensor, teacher: Tensor, labels: Tensor) -> 
     return kd_sc, kd_sa
 
 
+class _SquaredDistance(torch.autograd.Function):
+    """Sum of squared differences from a constant, in one pass over each, without a temporary."""
+
+    BLOCK = 2**18  # values: 1 MB stays in the cache
+
+    @staticmethod
+    def _blocks(*volumes):
+        flat = (volume.permute(0, 2, 3, 4, 1).reshape(-1) for volume in volumes)
+        return zip(*(values.split(_SquaredDistance.BLOCK) for values in flat), strict=True)
+
+    @staticmethod
+    def forward(ctx, x, target):
+        ctx.save_for_backward(x, target)
+        total = torch.zeros((), dtype=torch.float64)
+        for values, targets in _SquaredDistance._blocks(x, target):
+            total += (values - targets).float().square_().sum()
+        return total.float()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, target = ctx.saved_tensors
+        result = torch.empty_like(x, memory_format=torch.channels_last_3d)
+        for values, targets, out in _SquaredDistance._blocks(x, target, result):
+            torch.sub(values, targets, out=out).mul_(2 * grad)
+        return result, None
+
+
+def _squared_distance(x: Tensor, target: Tensor) -> Tensor:
+    """Sum of squared differences of two volumes; no gradient for the target. Float32."""
+    if x.device.type == "cpu":
+        return _SquaredDistance.apply(x, target)
+    return F.mse_loss(x.float(), target.float(), reduction="sum")
+
+
 def distillation_losses(
     out, teacher_out, batch: dict, counts: LossCounts | None = None
 ) -> dict[str, Tensor]:
@@ -134,8 +170,9 @@ def distillation_losses(
         kd_t, kd_sc and kd_sa, unweighted scalars, float32.
     """
     samples = len(batch["label3d"]) if counts is None else counts.samples
-    here = len(batch["label3d"])
-    kd_t = F.mse_loss(out.tsdf_feature.float(), teacher_out.tsdf_feature.float()) * here / samples
+    values_per_sample = out.tsdf_feature[0].numel()
+    kd_t = _squared_distance(out.tsdf_feature, teacher_out.tsdf_feature)
+    kd_t = kd_t / values_per_sample / samples
 
     pairs = []
     for student, teacher, labels, voxels in zip(

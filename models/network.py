@@ -5,7 +5,13 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from models.image_net import Net2D
-from models.projection import fill_holes, mapped_pixels, project, sample_bilinear
+from models.projection import (
+    add_rows,
+    fill_holes,
+    mapped_pixels,
+    sample_bilinear,
+    visible_voxels,
+)
 from models.ssc_net import SSCNet
 from models.tsdf_net import TSDFNet
 
@@ -45,7 +51,9 @@ class CleanerS(nn.Module):
         seen = sample_bilinear(feature, pixels, full_size, head.feature_align_corners)
         logits_2d = sample_bilinear(logits_2d, pixels, full_size, head.logits_align_corners)
 
+        winner, voxels = visible_voxels(pixels, len(image))
+        surface, near = fill_holes(seen[winner], voxels, len(image))
+
         tsdf_feature = self.tsdf_net(tsdf)
-        volume = fill_holes(project(seen, pixels, len(image)))
-        logits = self.ssc_net(volume + tsdf_feature, flips)
+        logits = self.ssc_net(add_rows(tsdf_feature, surface, near), flips)
         return SSCOutput(logits, logits_2d, tsdf_feature)

@@ -1,13 +1,18 @@
 """2D -> 3D: image features at the mapped pixels to the voxels that these pixels see.
 
 No dense 480x640 feature map is built: a map of lower resolution is sampled, with the weights of
-bilinear upsampling, at the few thousand pixels that have a voxel.
+bilinear upsampling, at the few thousand pixels that have a voxel. Nor is a dense volume: of 129,600
+voxels, pixels see some 10,000, and the hole filling changes these and their neighbours.
+
+Rows (N, C) lie at flat voxel indices (N,) of the batch: sample * 129600 + voxel.
 """
 
+import itertools
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from constants import GRID, NO_VOXEL, NUM_VOXELS
@@ -62,37 +67,122 @@ def sample_bilinear(
     return F.embedding_bag(corners, rows, per_sample_weights=weights.to(rows.dtype), mode="sum")
 
 
-def project(features: Tensor, pixels: MappedPixels, batch_size: int) -> Tensor:
-    """Put each pixel's feature into its voxel; the others are 0.
+def visible_voxels(pixels: MappedPixels, batch_size: int) -> tuple[Tensor, Tensor]:
+    """The V voxels that pixels see, and which pixel gives a voxel its feature.
 
     Where several pixels claim a voxel (an image that augmentation enlarged), the last in raster
     order wins, on every device.
 
-    Args:
-        features: (P, C) float.
-
     Returns:
-        (B, C, 60, 36, 60) float.
+        (V,) int64 indices into the P pixels, ascending; (V,) int64 voxel indices of the batch.
     """
     target = pixels.sample * NUM_VOXELS + pixels.voxel
     order = torch.arange(len(target), device=target.device)
     last = torch.full((batch_size * NUM_VOXELS,), -1, device=target.device)
     last.scatter_reduce_(0, target, order, reduce="amax")
-    keep = last[target] == order
-    # Not channels last in memory: on the CPU, the batch norms behind it would sum the voxels in
-    # single precision one by one, and get the variance wrong by 1e-4.
-    volume = features.new_zeros(batch_size, features.shape[1], NUM_VOXELS)
-    volume[pixels.sample[keep], :, pixels.voxel[keep]] = features[keep]
-    return volume.unflatten(2, GRID)
+    winner = (last[target] == order).nonzero().squeeze(1)
+    return winner, target[winner]
 
 
-def fill_holes(volume: Tensor) -> Tensor:
+def _neighbourhood_sum(rows: Tensor, at: Tensor, wanted: Tensor, batch_size: int) -> Tensor:
+    """Sum of the rows in the 3x3x3 neighbourhood of each wanted voxel.
+
+    Args:
+        rows: (N, C) float, at the voxels `at` (N,); all other voxels count as 0.
+        wanted: (M,) int64 voxel indices.
+
+    Returns:
+        (M, C) float.
+    """
+    padded = [batch_size, *(size + 2 for size in GRID)]
+
+    def in_padded(voxels):
+        sample, x, y, z = torch.unravel_index(voxels, (batch_size, *GRID))
+        return ((sample * padded[1] + x + 1) * padded[2] + y + 1) * padded[3] + z + 1
+
+    row_at = torch.full(padded, -1, device=at.device).flatten()
+    row_at[in_padded(at)] = torch.arange(len(at), device=at.device)
+    steps = [
+        (x * padded[2] + y) * padded[3] + z for x, y, z in itertools.product((-1, 0, 1), repeat=3)
+    ]
+    neighbours = row_at[in_padded(wanted)[:, None] + torch.tensor(steps, device=at.device)]
+    exists = neighbours >= 0
+    count = exists.sum(dim=1)
+    return F.embedding_bag(neighbours[exists], rows, count.cumsum(0) - count, mode="sum")
+
+
+class _FillHoles(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows, voxels, near, batch_size):
+        place = torch.searchsorted(near, voxels)
+        filled = _neighbourhood_sum(rows, voxels, near, batch_size) / 27
+        hole = rows == 0
+        filled[place] = rows + filled[place] * hole
+        ctx.save_for_backward(voxels, near, place, hole)
+        ctx.batch_size = batch_size
+        return filled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        voxels, near, place, hole = ctx.saved_tensors
+        direct = grad[place]
+        of_means = grad.index_copy(0, place, direct * hole)
+        grad_rows = _neighbourhood_sum(of_means, near, voxels, ctx.batch_size) / 27
+        return grad_rows + direct, None, None, None
+
+
+def fill_holes(rows: Tensor, voxels: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
     """Replace zeros by the mean of their 3x3x3 neighbourhood (paper: 3D initialisation).
 
     The test for zero is per element: also a visible voxel's channel that a ReLU set to 0 is filled.
     The neighbourhood counts the zeros of the padding: its sum is always divided by 27.
 
-    Shape: (B, C, X, Y, Z) -> the same.
+    Args:
+        rows: (V, C) float features of the visible voxels; the others are 0.
+        voxels: (V,) int64 voxel indices, each once.
+
+    Returns:
+        (N, C) float, (N,) int64: the voxels within reach, in ascending order, and what they hold.
+        Elsewhere the filled volume is 0.
     """
-    mean = F.avg_pool3d(volume, 3, stride=1, padding=1)
-    return torch.where(volume == 0, mean, volume)
+    seen = torch.zeros(batch_size * NUM_VOXELS, device=rows.device)
+    seen[voxels] = 1
+    reach = F.max_pool3d(seen.view(batch_size, 1, *GRID), 3, stride=1, padding=1)
+    near = reach.flatten().nonzero().squeeze(1)
+    return _FillHoles.apply(rows, voxels, near, batch_size), near
+
+
+class _AddRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, volume, rows, voxels):
+        ctx.save_for_backward(voxels)
+        total = volume.clone(memory_format=torch.channels_last_3d)
+        at_voxel = _by_voxel(total)
+        at_voxel[voxels] = at_voxel[voxels] + rows
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (voxels,) = ctx.saved_tensors
+        return grad, _by_voxel(grad)[voxels], None
+
+
+def _by_voxel(volume: Tensor) -> Tensor:
+    """(B, C, 60, 36, 60) -> (B * 129600, C); a view of a channels-last volume."""
+    return volume.permute(0, 2, 3, 4, 1).reshape(-1, volume.shape[1])
+
+
+def add_rows(volume: Tensor, rows: Tensor, voxels: Tensor) -> Tensor:
+    """Add rows to a volume at their voxels.
+
+    Args:
+        volume: (B, C, 60, 36, 60) float.
+        rows: (N, C) float.
+        voxels: (N,) int64 voxel indices, each once.
+
+    Returns:
+        (B, C, 60, 36, 60) float, in the channels-last layout.
+    """
+    return _AddRows.apply(volume, rows.to(volume.dtype), voxels)

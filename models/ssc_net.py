@@ -30,5 +30,16 @@ class SSCNet(nn.Module):
             flips = draw_flips() if self.training else (False, False)
         axes = [axis for axis, flip in zip((2, 4), flips, strict=True) if flip]
         if not axes:
-            return self.classifier(self.unet(volume))
-        return self.classifier(self.unet(volume.flip(axes))).flip(axes)
+            return self._classify(self.unet(volume))
+        return self._classify(self.unet(volume.flip(axes))).flip(axes)
+
+    def _classify(self, x: Tensor) -> Tensor:
+        dropout, classifier = self.classifier
+        if not self.training:
+            return classifier(x)
+        # Dropping channels of the weights instead of the volume saves a copy of the volume.
+        kept = dropout(x.new_ones(*x.shape[:2], 1, 1, 1)).flatten(1)  # (B, f)
+        weights = kept.unsqueeze(2) * classifier.weight.flatten(1).T  # (B, f, 12)
+        voxels = x.permute(0, 2, 3, 4, 1)
+        logits = voxels.flatten(1, 3) @ weights.to(x.dtype) + classifier.bias.to(x.dtype)
+        return logits.unflatten(1, voxels.shape[1:4]).permute(0, 4, 1, 2, 3)

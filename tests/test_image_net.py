@@ -12,7 +12,6 @@ from constants import NO_VOXEL
 from errors import InputError
 from models import build_model
 from models.image_net import Net2D, load_pretrained_encoder, stem_of_weights
-from models.projection import fill_holes, mapped_pixels, project, sample_bilinear
 
 
 def net(encoder, head="segformer", **changes):
@@ -149,53 +148,6 @@ def test_an_unfrozen_encoder_learns():
     ours = net("mobilenet_v2", freeze=False).train()
     ours(torch.rand(2, 3, 64, 96))[0].sum().backward()
     assert all(p.grad is not None for p in ours.encoder.parameters())
-
-
-@pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("size", [(12, 16), (30, 40), (48, 64)])
-def test_sampling_equals_dense_upsampling(align_corners, size):
-    torch.manual_seed(0)
-    feature = torch.randn(2, 5, *size, requires_grad=True)
-    mapping2d = torch.full((2, 48, 64), NO_VOXEL)
-    mapping2d[torch.rand(mapping2d.shape) < 0.2] = 7
-    mapping2d[:, 0, 0] = mapping2d[:, -1, -1] = 7
-    ours = sample_bilinear(feature, mapped_pixels(mapping2d), (48, 64), align_corners)
-    dense = nn.functional.interpolate(
-        feature, (48, 64), mode="bilinear", align_corners=align_corners
-    )
-    theirs = dense.permute(0, 2, 3, 1)[mapping2d != NO_VOXEL]
-    torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=0)
-    weights = torch.randn_like(ours)
-    (gradient,) = torch.autograd.grad((ours * weights).sum(), feature)
-    (expected,) = torch.autograd.grad((theirs * weights).sum(), feature)
-    torch.testing.assert_close(gradient, expected, atol=2e-5, rtol=0)
-
-
-def test_the_last_pixel_in_raster_order_wins_its_voxel():
-    mapping2d = torch.full((2, 480, 640), NO_VOXEL)
-    mapping2d[0, 3, [5, 9]] = 100
-    mapping2d[0, 2, 600] = 100
-    mapping2d[1, 4, 4] = 100
-    pixels = mapped_pixels(mapping2d)
-    features = torch.arange(1.0, 5).unsqueeze(1).requires_grad_()
-    volume = project(features, pixels, 2)
-    x, y, z = 0, 1, 40  # voxel 100 of a 60 x 36 x 60 grid
-    assert volume[:, 0, x, y, z].tolist() == [3.0, 4.0]
-    assert volume.count_nonzero() == 2
-    volume.sum().backward()
-    assert features.grad.flatten().tolist() == [0, 0, 1, 1]
-
-
-def test_holes_are_filled_per_element_and_padding_counts():
-    volume = torch.zeros(1, 2, 60, 36, 60)
-    volume[0, 0, :2, :2, :2] = 27.0  # a full corner: 8 of 27 neighbours
-    volume[0, 1, 30, 10, 30] = 27.0
-    filled = fill_holes(volume)
-    assert filled[0, 0, 0, 0, 0] == 27 and filled[0, 0, 2, 0, 0] == pytest.approx(4)
-    assert filled[0, 1, 30, 10, 30] == 27
-    assert filled[0, 1, 29:32, 9:12, 29:32].sum() == pytest.approx(27 + 26)
-    volume[0, 0, 0, 0, 0] = 0  # a visible voxel's channel that is zero is filled too
-    assert fill_holes(volume)[0, 0, 0, 0, 0] == pytest.approx(7)
 
 
 def test_presets_build():

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from benchmarks import reference
 from config import load_config
 from constants import NO_VOXEL
 from models import build_model
 from models.checkpoints import to_original_name
 from models.losses import distillation_losses, supervised_losses
-from models.projection import fill_holes, mapped_pixels, project, sample_bilinear
+from models.projection import add_rows, fill_holes, mapped_pixels, sample_bilinear, visible_voxels
 
 
 def sliced(array, slices):
@@ -29,13 +30,15 @@ def test_outputs_equal_the_original(batch_size, golden, tiny_model, golden_batch
     stages, maps = {}, {}
     capture(model.net_2d.encoder, stages, "levels")
     capture(model.net_2d, maps, "maps")
-    with torch.no_grad():
+    with torch.inference_mode():
         out = model(batch["image"], batch["mapping2d"], batch["tsdf"])
     feature, logit_map = maps["maps"]
     pixels = mapped_pixels(batch["mapping2d"])
-    projected = project(
-        sample_bilinear(feature, pixels, (480, 640), align_corners=False), pixels, batch_size
-    )
+    winner, voxels = visible_voxels(pixels, batch_size)
+    rows = sample_bilinear(feature, pixels, (480, 640), align_corners=False)[winner]
+    empty = torch.zeros_like(out.tsdf_feature)
+    projected = add_rows(empty, rows, voxels)
+    initialised = add_rows(empty, *fill_holes(rows, voxels, batch_size))
 
     def check(name, value, tolerance):
         key = f"B{batch_size}/student/{name}"
@@ -56,7 +59,7 @@ def test_outputs_equal_the_original(batch_size, golden, tiny_model, golden_batch
         check("proj3d", projected, 5e-5)
         for i, level in enumerate(stages["levels"][-4:], start=1):
             check(f"c{i}", level, 5e-5)
-    check("init3d", fill_holes(projected), 5e-5)
+    check("init3d", initialised, 5e-5)
     count = expected[f"B{batch_size}/student/proj3d_nonzero_elements"]
     assert (projected != 0).sum().item() == pytest.approx(count, abs=2)
     dense = F.interpolate(logit_map, (480, 640), mode="bilinear", align_corners=True)
@@ -126,6 +129,44 @@ def test_losses_and_gradients_equal_the_original(batch_size, golden, tiny_model,
         norm = expected[f"B{batch_size}/grad_norm_by_module"][module]
         assert square**0.5 == pytest.approx(norm, rel=1e-3), module
     assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_a_training_step_equals_the_plain_formulation(golden_batch, monkeypatch):
+    """In double precision, so that nothing but the formulation is compared."""
+    flips = (True, False)
+    torch.manual_seed(0)
+    settings = ["model.encoder=resnet18", "model.width=4", "model.stem=2", "model.image_scale=0.25"]
+    student, teacher = (build_model(load_config(overrides=settings).model) for _ in range(2))
+    student, teacher = student.double().train(), teacher.double().eval()
+    student.net_2d.head.dropout.p = student.tsdf_net.unet.dropout.p = 0.0
+    batch = {
+        key: value.double() if value.is_floating_point() else value
+        for key, value in golden_batch([0, 1]).items()
+    }
+    monkeypatch.setattr(reference, "draw_flips", lambda: flips)
+    plain, plain_teacher = reference.PlainCleanerS(student), reference.PlainCleanerS(teacher)
+
+    torch.manual_seed(1)  # the channels that are dropped before the classifier
+    inputs = batch["image"], batch["mapping2d"]
+    with torch.no_grad():
+        target = teacher(*inputs, batch["tsdf_cad"])
+    out = student(*inputs, batch["tsdf"], flips)
+    losses = supervised_losses(out, batch) | distillation_losses(out, target, batch)
+    torch.manual_seed(1)
+    expected = reference.student_losses(plain, plain_teacher, batch)
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value.item(), rel=1e-6), name  # summed in fp32
+
+    sum(losses.values()).backward()
+    sum(expected.values()).backward()
+    ours, theirs = (dict(network.named_parameters()) for network in (student, plain))
+    for key, parameter in theirs.items():
+        if parameter.requires_grad:
+            error = (ours[key].grad - parameter.grad).norm()
+            assert error <= 1e-5 * parameter.grad.norm() + 1e-9, key
+    buffers = dict(plain.named_buffers())
+    for key, buffer in student.named_buffers():
+        torch.testing.assert_close(buffer, buffers[key], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("variant", ["full", "tiny"])

@@ -80,7 +80,9 @@ def test_four_optimiser_steps_equal_the_originals(golden, tiny_model, golden_bat
             if step == 0:
                 for module, name in zip(norms, ("head", "TSDFNet", "complete"), strict=True):
                     theirs_norm = theirs["grad_norm_by_module"][name]
-                    assert norms[module] == pytest.approx(theirs_norm, rel=1e-3)
+                    # Both are in single precision, which the depth of the network amplifies:
+                    # the plain formulation in double precision is 1e-3 away from them too.
+                    assert norms[module] == pytest.approx(theirs_norm, rel=3e-3)
     finally:
         nn.utils.clip_grad_norm_ = clip
 

@@ -1,0 +1,111 @@
+"""The plain dense formulation of the method: the oracle of the fast one, and what it is timed by.
+
+As the specification says it, and as the original computes it: contiguous volumes, whole feature
+maps and logits upsampled to 480x640, a dense volume that is pooled and masked, losses that
+broadcast every voxel against every class centre, and a teacher whose graph is kept.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from constants import GRID, IGNORE_INDEX, NO_VOXEL, NUM_VOXELS
+from models.blocks import AveragePool
+from models.network import CleanerS, SSCOutput
+from models.ssc_net import draw_flips
+
+
+def project(feature: Tensor, mapping2d: Tensor) -> Tensor:
+    """Features (B, C, 480, 640) at the mapped pixels -> (B, C, 60, 36, 60), 0 elsewhere."""
+    volumes = []
+    for pixels, voxels in zip(feature.flatten(2), mapping2d.flatten(1), strict=True):
+        mapped = voxels != NO_VOXEL
+        volume = pixels.new_zeros(NUM_VOXELS, len(pixels))
+        volume[voxels[mapped]] = pixels.T[mapped]
+        volumes.append(volume.T.reshape(-1, *GRID))
+    return torch.stack(volumes)
+
+
+def fill_holes(volume: Tensor) -> Tensor:
+    """Zeros of (B, C, X, Y, Z) become the mean of their 3x3x3 neighbourhood."""
+    return volume + F.avg_pool3d(volume, 3, stride=1, padding=1) * (volume == 0)
+
+
+class PlainCleanerS(CleanerS):
+    """The network with the weights of a CleanerS, computed plainly."""
+
+    def __init__(self, model: CleanerS):
+        model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+        super().__init__(model.net_2d, model.tsdf_net, model.ssc_net)
+        self.train(model.training)
+        for module in list(self.modules()):
+            if isinstance(module, nn.Sequential) and isinstance(module[0], AveragePool):
+                module[0] = nn.AvgPool3d(module[0].stride, module[0].stride)
+
+    def forward(self, image, mapping2d, tsdf, flips=None) -> SSCOutput:
+        feature, logits_2d = self.net_2d(image)
+        head, size = self.net_2d.head, mapping2d.shape[1:]
+        feature, logits_2d = (
+            F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
+            for x, align_corners in (
+                (feature, head.feature_align_corners),
+                (logits_2d, head.logits_align_corners),
+            )
+        )
+        tsdf_feature = self.tsdf_net(tsdf)
+        volume = fill_holes(project(feature, mapping2d)) + tsdf_feature
+        flips = flips or (draw_flips() if self.training else (False, False))
+        axes = [axis for axis, flip in zip((2, 4), flips, strict=True) if flip]
+        logits = self.ssc_net.classifier(self.ssc_net.unet(volume.flip(axes))).flip(axes)
+        logits_2d = logits_2d.permute(0, 2, 3, 1)[mapping2d != NO_VOXEL]
+        return SSCOutput(logits, logits_2d, tsdf_feature)
+
+
+def losses(out: SSCOutput, teacher_out: SSCOutput | None, batch: dict) -> dict[str, Tensor]:
+    """The losses of one process, as paper and specification write them."""
+    volumes = batch["label3d"].flatten(1)
+    weight = batch["label_weight"].flatten(1) & (volumes != IGNORE_INDEX)
+    pixel_labels = torch.cat(
+        [
+            volume[pixels[pixels != NO_VOXEL]]
+            for volume, pixels in zip(volumes, batch["mapping2d"].flatten(1), strict=True)
+        ]
+    )
+    cross_entropy = nn.CrossEntropyLoss(ignore_index=IGNORE_INDEX, label_smoothing=0.2)
+    rows = out.logits.flatten(2).transpose(1, 2)
+    result = {
+        "loss_3d": cross_entropy(rows[weight], volumes[weight]),
+        "loss_2d": cross_entropy(out.logits_2d, pixel_labels),
+    }
+    if teacher_out is None:
+        return result
+
+    result["kd_t"] = ((out.tsdf_feature - teacher_out.tsdf_feature) ** 2).mean()
+    teacher_rows = teacher_out.logits.flatten(2).transpose(1, 2)
+    kd_sc, kd_sa = [], []
+    for student, teacher, labels, voxels in zip(rows, teacher_rows, volumes, weight, strict=True):
+        student, teacher, labels = student[voxels], teacher[voxels], labels[voxels]
+        classes = [c for c in labels.unique().tolist() if c > 0]
+        centre_s, centre_t = (
+            torch.stack([logits[labels == c].mean(dim=0) for c in classes])
+            for logits in (student, teacher)
+        )
+        divergence = F.kl_div(
+            centre_s.log_softmax(dim=1), centre_t.softmax(dim=1), reduction="none"
+        )
+        kd_sc.append(divergence.sum(dim=1).mean())
+        affinity_s, affinity_t = (
+            F.cosine_similarity(logits[:, None], centres[None], dim=2, eps=1e-8)
+            for logits, centres in ((student, centre_s), (teacher, centre_t))
+        )
+        kd_sa.append(F.mse_loss(affinity_s, affinity_t))
+    return result | {"kd_sc": torch.stack(kd_sc).mean(), "kd_sa": torch.stack(kd_sa).mean()}
+
+
+def student_losses(student, teacher, batch: dict) -> dict[str, Tensor]:
+    """Of a student's step: both networks keep their graphs, as the original's do."""
+    inputs = batch["image"], batch["mapping2d"]
+    target = teacher(*inputs, batch["tsdf_cad"])
+    return losses(student(*inputs, batch["tsdf"]), target, batch)

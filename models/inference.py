@@ -1,0 +1,76 @@
+"""A network made ready for inference: fewer operations, the same predictions."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from constants import GRID, IMAGE_SIZE
+from models.batch_norm import BatchNorm3d
+from models.image_net import FoldedSegFormerHead, SegFormerHead
+from models.network import CleanerS
+
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)
+BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm3d)
+
+
+def prepare_for_inference(model: CleanerS) -> CleanerS:
+    """Fold batch norms into convolutions, and the linear layers of the 2D head into each other.
+
+    The network is changed in place, put into evaluation mode and no longer trainable. Its outputs
+    are the same but for rounding. Calling it again changes nothing.
+    """
+    model.eval().requires_grad_(False)
+    for convolution, norm in _folding_pairs(model):
+        _fold(model.get_submodule(convolution), model.get_submodule(norm))
+        model.set_submodule(norm, nn.Identity())
+    if isinstance(model.net_2d.head, SegFormerHead):
+        model.net_2d.head = FoldedSegFormerHead(model.net_2d.head).eval().requires_grad_(False)
+    return model
+
+
+def _folding_pairs(model: CleanerS) -> list[tuple[str, str]]:
+    """Names of the convolutions whose output goes into a batch norm, and of that batch norm.
+
+    Found by running the network without data, so that encoders of every structure are covered.
+    """
+    probe = copy.deepcopy(model).to("meta")
+    made_by, pairs = {}, []
+
+    def note_output(name):
+        return lambda _, __, output: made_by.__setitem__(id(output), (name, output))
+
+    def note_input(name):
+        def hook(_, inputs):
+            convolution, output = made_by.get(id(inputs[0]), (None, None))
+            if output is inputs[0] and convolution is not None:
+                pairs.append((convolution, name))
+
+        return hook
+
+    for name, module in probe.named_modules():
+        if type(module) in CONVOLUTIONS:
+            module.register_forward_hook(note_output(name))
+        elif type(module) in BATCH_NORMS and module.track_running_stats:
+            module.register_forward_pre_hook(note_input(name))
+    volume = torch.zeros(1, 1, *GRID, device="meta")
+    probe.net_2d(torch.zeros(1, 3, *IMAGE_SIZE, device="meta"))
+    probe.ssc_net(probe.tsdf_net(volume))
+    return pairs
+
+
+def _fold(convolution: nn.Module, norm: nn.Module) -> None:
+    weight, bias = fuse_conv_bn_weights(
+        convolution.weight,
+        convolution.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+        transpose=isinstance(convolution, nn.ConvTranspose3d),
+    )
+    layout = torch.channels_last_3d if weight.ndim == 5 else torch.channels_last
+    convolution.weight.data = weight.detach().contiguous(memory_format=layout)
+    convolution.bias = nn.Parameter(bias.detach(), requires_grad=False)

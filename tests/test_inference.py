@@ -1,0 +1,46 @@
+"""A network prepared for inference predicts what it did before."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from config import load_config
+from models import build_model, prepare_for_inference
+
+
+def randomise_norms(model):
+    """Batch norms as after a training: none is the identity."""
+    torch.manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "encoder", ["mit_b0", "mobilenet_v2", "resnet18", "tu-resnet50s", "tu-convnext_atto"]
+)
+def test_the_same_outputs(encoder, golden_batch):
+    torch.manual_seed(0)
+    settings = [f"model.encoder={encoder}", "model.width=8", "model.stem=4"]
+    settings += ["model.head=sketch"] if encoder == "tu-resnet50s" else []
+    model = randomise_norms(build_model(load_config(overrides=settings).model))
+    batch = golden_batch([0])
+    inputs = batch["image"], batch["mapping2d"], batch["tsdf"]
+    prepared = prepare_for_inference(copy.deepcopy(model))
+    with torch.no_grad():
+        expected, outputs = model(*inputs), prepared(*inputs)
+    for name, value, other in zip(expected._fields, expected, outputs, strict=True):
+        assert (value - other).abs().max() <= 1e-4 * value.abs().max(), name
+    norms = [m for m in prepared.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert not norms and not prepared.training
+
+    state = copy.deepcopy(prepared.state_dict())
+    again = prepare_for_inference(prepared).state_dict()
+    assert state.keys() == again.keys()
+    assert all(torch.equal(state[key], again[key]) for key in state)

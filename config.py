@@ -9,6 +9,7 @@ A preset (configs/*.yaml) holds only what differs from the defaults; `key.sub=va
 import argparse
 import copy
 import difflib
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -73,6 +74,8 @@ CHOICES = {
     "train.precision": ("fp32", "bf16", "fp16"),
 }
 
+MAX_PRESET_BYTES = 1 << 16
+
 # Smallest and largest value of a number; at least 0 where nothing is said here.
 RANGES = {
     "seed": (0, 2**31 - 1),
@@ -86,25 +89,33 @@ RANGES = {
 }
 
 
+def _short(value) -> str:
+    """What a user wrote, on one line, and never long: nested lists can have no end."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python prints no integers of thousands of digits
+        return "so many digits"
+
+
 def _convert(key: str, value, default, source: str):
     """The value in the type of its default; 1e-3 is a string to YAML, but a number to us."""
     kind = type(default)
-    wrong = InputError(f"{source}: {key} must be of type {kind.__name__}, not {value!r}")
+    wrong = InputError(f"{source}: {key} must be of type {kind.__name__}, not {_short(value)}")
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
         try:
             value = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise wrong from None
     if kind is str and value is None:
         value = ""
-    if type(value) is not kind:
+    if type(value) is not kind or (kind is str and not value.isprintable()):
         raise wrong
     if key in CHOICES and value not in CHOICES[key]:
         allowed = ", ".join(choice or "(empty)" for choice in CHOICES[key])
-        raise InputError(f"{source}: {key} must be one of {allowed}, not {value!r}")
+        raise InputError(f"{source}: {key} must be one of {allowed}, not {_short(value)}")
     low, high = RANGES.get(key, (0, 1e30))
     if kind in (int, float) and not low <= value <= high:
-        raise InputError(f"{source}: {key} must be in {low}..{high:.10g}, not {value}")
+        raise InputError(f"{source}: {key} must be in {low}..{high:.10g}, not {_short(value)}")
     if key == "model.width" and value % 4:
         raise InputError(f"{source}: model.width must be a multiple of 4, not {value}")
     return value
@@ -127,13 +138,15 @@ def _unknown(key: str) -> str:
 def _merge(settings: dict, changes: dict, source: str, prefix: str = "") -> None:
     if not isinstance(changes, dict):
         where = prefix.rstrip(".") or "a preset"
-        raise InputError(f"{source}: {where} must hold `key: value` lines, not {changes!r}")
+        raise InputError(f"{source}: {where} must hold `key: value` lines, not {_short(changes)}")
     for name, value in changes.items():
+        if not isinstance(name, str) or not name.isprintable() or len(name) > 100:
+            raise InputError(f"{source}: {_short(name)} is not the name of a setting")
         key = f"{prefix}{name}"
         if name not in settings:
-            while isinstance(value, dict) and value:
+            while isinstance(value, dict) and value and len(key) < 100:
                 name, value = next(iter(value.items()))
-                key = f"{key}.{name}"
+                key = f"{key}.{_short(name) if not isinstance(name, str) else name}"
             raise InputError(f"{source}: {_unknown(key)}")
         if isinstance(settings[name], dict):
             _merge(settings[name], value, source, f"{key}.")
@@ -141,11 +154,21 @@ def _merge(settings: dict, changes: dict, source: str, prefix: str = "") -> None
             settings[name] = _convert(key, value, settings[name], source)
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values only, and no references: a few lines of them can stand for a billion values."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("references (*name) are not allowed")
+        return super().compose_node(parent, index)
+
+
 def _parse_yaml(text: str, source: str):
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+        return yaml.load(text, _Loader)
+    except Exception as error:  # malformed dates, numbers, tags, depth: each raises its own
+        reason = "".join(filter(str.isprintable, " ".join(str(error).split())))[:200]
+        raise InputError(f"{source} is not valid YAML: {reason or type(error).__name__}") from error
 
 
 def merge_config(settings: dict, changes: dict, source: str, overrides: Iterable[str] = ()):
@@ -179,6 +202,8 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     changes = {}
     if path is not None:
         try:
+            if Path(path).stat().st_size > MAX_PRESET_BYTES or not Path(path).is_file():
+                raise OSError(f"no file, or larger than {MAX_PRESET_BYTES} bytes")
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path} cannot be read as a preset: {error}") from error

@@ -1,5 +1,6 @@
 """Settings: presets, overrides, and what is refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,48 @@ def test_yaml_cannot_run_code(tmp_path):
     with pytest.raises(InputError, match="evil.yaml"):
         load_config(preset)
     assert not (tmp_path / "made").exists()
+
+
+LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{new}: &{new} [{', '.join(9 * [f'*{old}'])}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LAUGHS,
+        "[" * 20000,
+        "data: " * 9000,
+        "seed: 0x" + "f" * 20000,
+        "seed: " + "9" * 20000,
+        "train: {lr: 0x" + "f" * 2000 + "}",
+        "seed: !!timestamp later",
+        "seed: !!bool perhaps",
+        "seed: !!int ''",
+        "seed: 2001-99-99",
+        '"se\\ned": 1',
+        '"\\ud800": 1',
+        'data: {root: "a\\0b"}',
+        'data: {root: "\\ud800"}',
+        "? [a, b]\n: 1",
+        f"{'x' * 60000}: 1",
+        "x: " + "1" * 70000,
+        "seed: !!python/name:os.system",
+    ],
+)
+def test_hostile_presets_are_one_short_line(tmp_path, text):
+    preset = tmp_path / "hostile.yaml"
+    preset.write_text(text)
+    with pytest.raises(InputError, match="hostile.yaml") as caught:
+        load_config(preset)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < len(str(preset)) + 500
+
+
+def test_a_preset_that_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path, tmp_path / "pipe.yaml"):
+        with pytest.raises(InputError, match=path.name):
+            load_config(path)

@@ -7,10 +7,13 @@ import functools
 import html
 import json
 import re
+import runpy
 import shutil
 import subprocess
+import sys
 import zlib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +21,7 @@ import pytest
 import torch
 from make_nyu import make_nyu_root
 
+from config import load_config, to_plain
 from constants import CLASS_COLORS, CLASS_NAMES, GRID, IGNORE_INDEX, NO_PIXEL, VOXEL_SIZE
 from datasets.geometry import NYU_INTRINSICS, grid_origin
 from datasets.nyu import NYUDataset
@@ -25,6 +29,8 @@ from datasets.rendering import look_at_voxels, render_voxels, seen_voxels
 from datasets.tsdf import raycast_labels
 from datasets.voxels import mapping_from_depth
 from errors import InputError
+from models import build_model
+from utils.checkpoint import save_checkpoint
 from utils.curves import read_metrics, save_training_curves
 from utils.page import save_page
 from utils.visualize import ERROR_COLORS, ERROR_NAMES, SceneView, save_scene_picture
@@ -34,6 +40,7 @@ FLOOR, WALL, CHAIR, BED, SOFA, TABLE = (
 )
 GREEN = (10, 200, 30)  # the colour of the camera's image
 ROW = [12.34] * 15
+PANEL = 384 * 512  # pixels
 
 
 @functools.cache
@@ -251,7 +258,7 @@ def test_picture_shows_every_layer(pictures):
     for name in ("bed", "sofa", "floor"):
         assert area[name] > 4 * patch
     assert area["chair"] == patch  # predicted where nothing is evaluated
-    assert count(picture, GREEN) > 640 * 480  # the image and the visible surface
+    assert count(picture, GREEN) > PANEL + 4 * patch  # the image and the visible surface
     assert count(picture, ERROR_COLORS[ERROR_NAMES.index("wrong class")]) > 4 * patch
     assert count(picture, ERROR_COLORS[ERROR_NAMES.index("missed")]) == patch
 
@@ -272,7 +279,7 @@ def empty_view(**changes):
 
 def test_picture_of_nothing_shows_the_image(tmp_path):
     save_scene_picture(tmp_path / "empty.png", empty_view())
-    assert count(read_png(tmp_path / "empty.png"), GREEN) > 0.98 * 640 * 480  # but for its frame
+    assert count(read_png(tmp_path / "empty.png"), GREEN) > 0.98 * PANEL  # but for its frame
 
 
 def test_given_depth_is_drawn(tmp_path):
@@ -282,7 +289,7 @@ def test_given_depth_is_drawn(tmp_path):
         save_scene_picture(tmp_path / f"{name}.png", empty_view(depth=array))
     a, b = read_png(tmp_path / "a.png"), read_png(tmp_path / "b.png")
     different = (a != b).any(axis=-1).sum()
-    assert 0.95 * 480 * 320 < different < 1.05 * 480 * 320
+    assert 0.95 * PANEL / 2 < different < 1.05 * PANEL / 2
 
 
 def test_unwritable_picture_is_one_clear_error(tmp_path):
@@ -342,6 +349,35 @@ def test_broken_metrics_are_one_clear_error(tmp_path, text):
     with pytest.raises(InputError, match="metrics.csv: (not the metrics|neither|cannot be read)"):
         save_training_curves(tmp_path / "curves.png", path)
     assert not (tmp_path / "curves.png").exists()
+
+
+# ---- the README's pictures
+
+
+def test_figures_of_a_checkpoint(tmp_path, monkeypatch, capsys):
+    cfg = load_config(Path(__file__).parents[1] / "configs" / "debug.yaml")
+    meta = {"epoch": 1, "config": to_plain(cfg), "input": "tsdf"}
+    save_checkpoint(tmp_path / "debug.pth", build_model(cfg.model), meta)
+    root = make_nyu_root(tmp_path, train=0, test=2, cad=False)
+    metrics = write_csv(tmp_path / "metrics.csv", [[1, 0.1, 2, 3, 4, 5, 60, 20]])
+
+    def make(*scenes):
+        words = ["make_figures.py", "--pretrained_path", tmp_path / "debug.pth", "--metrics"]
+        words += [metrics, "--scenes", *scenes, f"data.root={root}", f"output={tmp_path / 'out'}"]
+        monkeypatch.setattr(sys, "argv", list(map(str, words)))
+        runpy.run_path(str(Path(__file__).parents[1] / "figs" / "make_figures.py"), {}, "__main__")
+
+    with pytest.raises(SystemExit):
+        make("NYU0001", "NYU0009")
+    assert "error: NYU0009: no test scene of" in capsys.readouterr().err
+    make("NYU0002")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"NYU0002.png", "curves.png"}
+    image = cv2.imread(str(root / "test" / "RGB" / "NYU0002_rgb.png"))
+    color, pixels = np.unique(image.reshape(-1, 3), axis=0, return_counts=True)
+    most = color[pixels.argmax()][::-1]
+    assert count(read_png(tmp_path / "out" / "NYU0002.png"), most) > 0.5 * pixels.max() * (
+        PANEL / (640 * 480)
+    )
 
 
 # ---- the page

@@ -241,9 +241,11 @@ def save_scene_picture(path: str | Path, view: SceneView) -> None:
     together = np.any([solid for solid, _ in volumes.values()], axis=0)
     if together.any():
         origin = np.zeros(3)
-        K, pose = look_at_voxels(together, origin, view.azimuth, _ELEVATION)
+        K, pose = look_at_voxels(together, origin, view.azimuth, _ELEVATION, _PANEL)
+        height, width = IMAGE_SIZE  # the coordinates of every panel
         for title, (solid, colors) in volumes.items():
-            panels[title].imshow(render_voxels(solid, colors, K, pose, origin))
+            cubes = render_voxels(solid, colors, K, pose, origin, _PANEL)
+            panels[title].imshow(cubes, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     names = [name + " (not drawn)" * (name == "ceiling") for name in CLASS_NAMES[1:]]
     _legend(figure, names, CLASS_COLORS[1:], row=0)
     if view.label is not None:
@@ -257,14 +259,15 @@ def _palette(indices, colors):
     return indices > 0, np.array(colors, np.uint8)[indices]
 
 
-_DPI, _GAP, _TITLE, _LEGEND, _HEADER = 100, 14, 34, 36, 40  # pixels but for the first
+_PANEL = (384, 512)  # height, width; pixels, as the others
+_DPI, _GAP, _TITLE, _LEGEND, _HEADER = 100, 12, 30, 32, 36
 
 
 def _panels(name, titles, legend_rows):
-    """A figure with one empty picture of 640x480 pixels for each title, in pixels of the screen."""
+    """A figure with an empty panel for each title, its coordinates the pixels of the image."""
     columns = {4: 2, 6: 3}.get(len(titles), len(titles))
     rows = len(titles) // columns
-    height, width = IMAGE_SIZE
+    height, width = _PANEL
     full_width = columns * (width + _GAP) + _GAP
     full_height = _HEADER + rows * (height + _TITLE) + legend_rows * _LEGEND + 2 * _GAP
     figure = Figure(figsize=(full_width / _DPI, full_height / _DPI), dpi=_DPI)
@@ -277,8 +280,8 @@ def _panels(name, titles, legend_rows):
         box = left / full_width, bottom / full_height, width / full_width, height / full_height
         panels[title] = figure.add_axes(box)
         panels[title].set_title(title, fontsize=13)
-        panels[title].set_xlim(-0.5, width - 0.5)
-        panels[title].set_ylim(height - 0.5, -0.5)
+        panels[title].set_xlim(-0.5, IMAGE_SIZE[1] - 0.5)
+        panels[title].set_ylim(IMAGE_SIZE[0] - 0.5, -0.5)
         panels[title].set_xticks([])
         panels[title].set_yticks([])
         panels[title].spines[:].set_color("0.8")
@@ -292,10 +295,10 @@ def _draw_depth(figure, panel, depth):
     picture = colors.to_rgba(depth)
     picture[depth <= 0] = 1
     panel.imshow(picture)
-    panel.add_patch(Rectangle((12, 418), 236, 54, color="white", alpha=0.8))
+    panel.add_patch(Rectangle((12, 402), 266, 66, color="white", alpha=0.8))
     bar = figure.colorbar(
         colors,
-        cax=panel.inset_axes([36, 426, 188, 16], transform=panel.transData),
+        cax=panel.inset_axes([44, 412, 200, 18], transform=panel.transData),
         orientation="horizontal",
     )
     bar.set_ticks([low, high], labels=[f"{low:.1f} m", f"{high:.1f} m"])

@@ -425,7 +425,7 @@ def test_page_is_one_file_and_escapes_what_is_put_in(page):
     assert parsed.texts["td"].count("12.3") == 45
     data = json.loads("".join(parsed.texts["data"]))
     assert [scene["name"] for scene in data["scenes"]] == ["room", EVIL, "frame"]
-    assert "losses and scores" in text
+    assert "the loss never touches" in text
 
 
 def test_page_holds_the_volumes(page):

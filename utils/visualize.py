@@ -86,9 +86,9 @@ class SceneView:
     mapping: (60, 36, 60) int, pixel index v * 640 + u of a voxel, 307200 none: the visible surface.
     prediction: (60, 36, 60) int, classes 0..11.
     label: the truth, (60, 36, 60) int, classes 0..11 and 255; None where unknown.
-    evaluated: (60, 36, 60) bool, the voxels that the loss and the paper's scores count; other predictions
-        are not drawn. None: all. For a frame without truth: what the camera sees or what is hidden from it,
-        `(mapping != NO_PIXEL) | (tsdf < -0.5)`.
+    evaluated: (60, 36, 60) bool, the voxels that the loss and the paper's scores count; other
+        predictions are not drawn. None: all. For a frame without truth: what the camera sees or
+        what is hidden from it, `(mapping != NO_PIXEL) | (tsdf < -0.5)`.
     depth: (480, 640) metres, 0 not measured; None: ray-cast from the visible surface.
     K, pose, origin: the camera, (3, 3), (4, 4) camera to world, (3,) world metres; pose and origin
         may be None together: they are then recovered from `mapping`.

@@ -1,12 +1,14 @@
 """Batches for training, in an order that depends on seed and epoch alone."""
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from utils import distributed
-from utils.signals import ignore_in_worker
+from utils.signals import wait_for_main
 
 
 class ResumableSampler(DistributedSampler):
@@ -38,5 +40,19 @@ def training_loader(dataset: Dataset, cfg) -> DataLoader:
         pin_memory=torch.cuda.is_available(),
         drop_last=True,
         persistent_workers=cfg.data.workers > 0,
-        worker_init_fn=ignore_in_worker,
+        worker_init_fn=wait_for_main,
     )
+
+
+@contextlib.contextmanager
+def workers_of(loader: DataLoader) -> Iterator[None]:
+    """End the workers with this context, also when an exception ends it.
+
+    Left to the garbage collector, which closes their queues first, that takes 10 s a worker.
+    """
+    try:
+        yield
+    finally:
+        iterator = loader._iterator  # None: no workers, or not started
+        if iterator is not None:
+            iterator._shutdown_workers()

@@ -52,7 +52,14 @@ class StopSignals:
             self._now = False
 
 
-def ignore_in_worker(worker: int) -> None:
-    """Leave it to the main process when to stop: it needs its workers until the step is done."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+# Seconds that a process which reads data lives on after SIGTERM.
+GRACE = 60
+
+
+def wait_for_main(worker: int) -> None:
+    """Let a worker of a DataLoader outlive signals that were sent to the whole job.
+
+    The main process needs its workers until the step is done, and ends them itself then.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))

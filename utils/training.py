@@ -16,7 +16,7 @@ from utils import distributed
 from utils.checkpoint import beside, check_settings, make_way, restore, save_checkpoint
 from utils.evaluation import autocast, evaluate, to_device
 from utils.files import check_writable
-from utils.loading import training_loader
+from utils.loading import training_loader, workers_of
 from utils.progress import LateReader, Progress
 from utils.run_folder import RunFolder, peak_memory_gb, score_columns
 from utils.signals import Stopped, StopSignals
@@ -212,7 +212,7 @@ class Training:
             told_signal, told_save, total, skipped, *not_finite = told
             signal, save = max(signal, int(told_signal)), save or bool(told_save)
             bar.set_postfix(loss=f"{total:.3f}", refresh=False)
-            if not skipped or (self.scaler.is_enabled() and not any(not_finite)):
+            if not skipped:
                 continue
             self.meta["skipped"] += 1
             message = (
@@ -320,7 +320,7 @@ def train(cfg, model, objective, train_set, test_set, path, device, checkpoint=N
         folder = RunFolder(Path("logs") / run_name(path), cfg, device, checkpoint is not None)
         folder.write_metrics(meta["history"])
 
-    with StopSignals() as signals:
+    with StopSignals() as signals, workers_of(loader):
         try:
             for epoch in range(meta["epoch"] + 1, cfg.train.epochs + 1):
                 progress = run.train_epoch(epoch, signals)

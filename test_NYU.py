@@ -3,8 +3,8 @@
     python test_NYU.py --pretrained_path checkpoint/CleanerS_ckpt.pth data.root=/path/to/NYU
 
 A checkpoint of ours knows its settings and its input (a teacher's is TSDF-CAD). Writes to
-visual_pred/<name of the checkpoint>/ (setting output): results.json, results.csv, scenes.csv, and a
-PLY file a scene.
+visual_pred/<name of the checkpoint>/ (setting output): results.json, results.csv, scenes.csv, a PLY
+file a scene, and of the first scenes a picture and an interactive page, index.html.
 """
 
 import argparse
@@ -24,8 +24,9 @@ from utils import distributed
 from utils.evaluation import evaluate
 from utils.files import write_text
 from utils.metrics import COLUMNS, format_table, table_row
+from utils.page import save_page
 from utils.training import run_name
-from utils.visualize import write_ply
+from utils.visualize import SceneView, save_scene_picture, write_ply
 
 PROTOCOLS = ("paper", "all_voxels")
 
@@ -46,6 +47,9 @@ def main():
     parser.add_argument("--pretrained_path", required=True, help="checkpoint, ours or original")
     parser.add_argument("--no-dump", action="store_true", help="write no PLY files")
     parser.add_argument("--max-dump", type=int, help="write PLY files of the first N scenes only")
+    parser.add_argument(
+        "--pictures", type=int, default=4, help="draw the first N scenes (default 4), and the page"
+    )
     args = parse_settings(parser)
 
     checkpoint = read_checkpoint(args.pretrained_path)
@@ -67,6 +71,7 @@ def main():
     output = Path(cfg.output or Path("visual_pred") / run_name(args.pretrained_path))
     names = [scene.name for scene in dataset.scenes]
     dumped = set() if args.no_dump else set(names[: args.max_dump])
+    pictured, views = set(names[: args.pictures]), []
 
     def dump(name, labels, batch):
         if name in dumped:
@@ -74,9 +79,14 @@ def main():
             shown = torch.where(batch["label_weight"][0], labels, 0)
             if not write_ply(output / f"{name}.ply", shown.cpu().numpy()):
                 print(f"{name}: no occupied voxel predicted, no PLY written")
+        if name in pictured:
+            sample = {key: value[0] for key, value in batch.items()}
+            views.append(SceneView.from_sample(sample, labels))
+            save_scene_picture(output / f"{name}.png", views[-1])
 
     precision, workers = cfg.train.precision, cfg.data.workers
     metrics, scenes = evaluate(model, dataset, volume, device, precision, workers, dump)
+    views = sorted(distributed.all_gather_lists(views), key=lambda view: names.index(view.name))
     if distributed.is_main():
         scores = metrics.compute()
         rows = protocol_rows(scores)
@@ -88,7 +98,9 @@ def main():
         by_scene = {scene.name: protocol_rows(scene.metrics.compute()) for scene in scenes}
         scene_rows = [[name, p, *by_scene[name][p]] for name in names for p in PROTOCOLS]
         write_text(output / "scenes.csv", to_csv(["scene", *header], scene_rows))
-        print(f"written: {output}/results.json, results.csv, scenes.csv, {len(dumped)} PLY files")
+        title = f"{run_name(args.pretrained_path)} on {volume}, {len(names)} scenes"
+        save_page(output / "index.html", title, {"Scores in per cent": rows}, views)
+        print(f"written: {output}/index.html, results.json, results.csv, scenes.csv")
     distributed.cleanup()
 
 

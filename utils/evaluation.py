@@ -1,14 +1,20 @@
 """Run a network over a data set and score it."""
 
+import copy
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
+from models import prepare_for_inference
 from utils import distributed
 from utils.metrics import SSCMetrics
+
+MAX_PENDING = 4  # scenes that wait in memory for `on_scene`
 
 
 class SceneResult(NamedTuple):
@@ -42,30 +48,37 @@ def evaluate(
 ) -> tuple[SSCMetrics, list[SceneResult]]:
     """Score a network on every scene, shared among the processes.
 
+    Neither scores nor `on_scene` make the network wait for the device or for a disk.
+
     Args:
+        model: is not changed; a copy is prepared for inference.
         volume: what the network is given, "tsdf" or "tsdf_cad".
         on_scene: called with (name, labels (60, 36, 60) int64, batch of one) for each scene of
-            this process.
+            this process, one after the other in a thread of its own.
 
     Returns:
         Pooled metrics and those of each scene, in the order of the data set, in every process.
     """
     shard = Subset(dataset, range(distributed.rank(), len(dataset), distributed.world_size()))
     loader = DataLoader(shard, num_workers=workers, pin_memory=device.type == "cuda")
-    was_training = model.training
-    model.eval()
-    scenes = []
-    for batch in tqdm(loader, desc="evaluate", disable=not distributed.is_main(), leave=False):
-        batch = to_device(batch, device)
-        with autocast(device, precision):
-            out = model(batch["image"], batch["mapping2d"], batch[volume])
-        labels = out.logits.argmax(dim=1)
-        metrics = SSCMetrics()
-        metrics.update(labels, batch)
-        scenes.append(SceneResult(batch["name"][0], metrics))
-        if on_scene:
-            on_scene(batch["name"][0], labels[0], batch)
-    model.train(was_training)
+    network = prepare_for_inference(copy.deepcopy(model))
+    scenes, pending = [], deque()
+    with ThreadPoolExecutor(max_workers=1) as background:
+        for batch in tqdm(loader, desc="evaluate", disable=not distributed.is_main(), leave=False):
+            name = batch["name"][0]
+            batch = to_device(batch, device)
+            with autocast(device, precision):
+                out = network(batch["image"], batch["mapping2d"], batch[volume])
+            labels = out.logits.argmax(dim=1)
+            metrics = SSCMetrics()
+            metrics.update(labels, batch)
+            scenes.append(SceneResult(name, metrics))
+            if on_scene:
+                pending.append(background.submit(on_scene, name, labels[0], batch))
+                if len(pending) > MAX_PENDING:
+                    pending.popleft().result()
+        for task in pending:
+            task.result()
 
     scenes = [SceneResult(scene.name, scene.metrics.to("cpu")) for scene in scenes]
     by_name = {scene.name: scene for scene in distributed.all_gather_lists(scenes)}

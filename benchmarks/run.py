@@ -1,0 +1,309 @@
+"""Time and memory of the method against its plain formulation (benchmarks/reference.py).
+
+    python benchmarks/run.py [--config configs/nyu_small.yaml] [--rounds 3] [key.sub=value ...]
+
+Prints Markdown tables. Fast and plain take turns in this process on the same weights and inputs
+(of the size of NYUv2, random); a time is the median of the rounds. Beside it stand the difference
+of the results, the arithmetic rate over that of a large matrix product, and the peak memory, which
+is measured in a process of its own. Exits with 1 if results differ by more than the limits below.
+"""
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import reference
+from config import load_config, parse_settings
+from constants import GRID, IGNORE_INDEX, NO_PIXEL, NO_VOXEL, NUM_CLASSES, NUM_PIXELS, NUM_VOXELS
+from errors import exit_on_input_error
+from models import build_model, prepare_for_inference
+from models.losses import count_losses, distillation_losses
+from models.network import SSCOutput
+from utils.evaluation import autocast, evaluate
+from utils.metrics import SSCMetrics
+from utils.training import Objective, build_optimizer, train_step
+from utils.visualize import write_ply
+
+CPU = torch.device("cpu")
+LIMIT_OUTPUT, LIMIT_LOSS = 1e-4, 1e-5  # largest relative differences, in fp32
+CASES = ("inference", "teacher step", "student step", "KD-SC + KD-SA", "KD-T", "evaluation")
+
+
+def random_batch(size: int) -> dict:
+    """Scenes as dense as NYUv2's: 12,000 mapped pixels, 15,000 evaluated voxels."""
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": torch.randn(size, 3, 480, 640),
+        "tsdf": torch.from_numpy(rng.uniform(-1, 1, (size, 1, *GRID)).astype(np.float32)),
+        "label_weight": torch.from_numpy(rng.random((size, *GRID)) < 0.12),
+        "label3d": torch.from_numpy(rng.integers(0, NUM_CLASSES, (size, *GRID))),
+    }
+    batch["tsdf_cad"] = batch["tsdf"].sign() * batch["tsdf"].abs().sqrt()
+    batch["label3d"][torch.from_numpy(rng.random((size, *GRID)) < 0.4)] = IGNORE_INDEX
+    mapping2d = np.full((size, NUM_PIXELS), NO_VOXEL)
+    mapping = np.full((size, NUM_VOXELS), NO_PIXEL)
+    for pixel_row, voxel_row in zip(mapping2d, mapping, strict=True):
+        voxels = surface_voxels(rng)
+        pixels = rng.choice(NUM_PIXELS, len(voxels), replace=False)
+        pixel_row[pixels], voxel_row[voxels] = voxels, pixels
+    batch["mapping2d"] = torch.from_numpy(mapping2d).view(size, 480, 640)
+    batch["mapping"] = torch.from_numpy(mapping).view(size, *GRID)
+    return batch
+
+
+def surface_voxels(rng) -> np.ndarray:
+    """Flat indices of a floor, a back wall and steps before it: connected, as surfaces are."""
+    volume = np.zeros(GRID, dtype=bool)
+    volume[:, 1, :] = volume[:, :, 50] = True
+    for _ in range(12):
+        x, y, z = rng.integers(0, (50, 20, 45))
+        volume[x : x + 10, y : y + 12, z] = volume[x : x + 10, y, z : z + 10] = True
+    return np.flatnonzero(volume)
+
+
+class RandomScenes(torch.utils.data.Dataset):
+    """Like NYUDataset, for the evaluation loop."""
+
+    def __init__(self, count):
+        self.batch = random_batch(count)
+        self.scenes = [argparse.Namespace(name=f"scene{i}") for i in range(count)]
+
+    def __len__(self):
+        return len(self.scenes)
+
+    def __getitem__(self, index):
+        sample = {key: value[index] for key, value in self.batch.items()}
+        return sample | {"name": self.scenes[index].name}
+
+
+def build(cfg, plain: bool):
+    torch.manual_seed(0)
+    model = build_model(cfg.model)
+    model.tsdf_net.unet.dropout.p = 0.0  # its draws depend on the layout in memory
+    return reference.PlainCleanerS(model) if plain else model
+
+
+def relative(value, expected) -> float:
+    return ((value - expected).abs().max() / expected.abs().max()).item()
+
+
+def inference(cfg, plain):
+    model = build(cfg, plain).eval()
+    model = model if plain else prepare_for_inference(model)
+    batch = random_batch(1)
+
+    def run():
+        with torch.no_grad(), autocast(CPU, "fp32" if plain else cfg.train.precision):
+            return model(batch["image"], batch["mapping2d"], batch["tsdf"]).logits.float()
+
+    return run
+
+
+def training_step(cfg, plain, with_teacher):
+    model = build(cfg, plain).train()
+    optimizer = build_optimizer(model, cfg.train)
+    teacher = build(cfg, plain).eval() if with_teacher else None
+    volume = "tsdf" if with_teacher else "tsdf_cad"
+    objective = Objective(cfg.loss, volume, None if plain else teacher, cfg.train.precision)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    batch = random_batch(cfg.train.batch_size)
+
+    def plain_step():
+        if with_teacher:
+            losses = reference.student_losses(model, teacher, batch)
+        else:
+            out = model(batch["image"], batch["mapping2d"], batch[volume])
+            losses = reference.losses(out, None, batch)
+        total = objective.total(losses)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.train.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        return total.detach()
+
+    def fast_step():
+        losses, _ = train_step(model, optimizer, scaler, objective, [batch], cfg.train, CPU)
+        return losses["total"]
+
+    def run():
+        torch.manual_seed(0)
+        return plain_step() if plain else fast_step()
+
+    return run
+
+
+def semantic_distillation(cfg, plain):
+    batch = random_batch(1)
+    layout = torch.contiguous_format if plain else torch.channels_last_3d
+    torch.manual_seed(0)
+    student, teacher = (
+        torch.randn(1, NUM_CLASSES, *GRID).contiguous(memory_format=layout) for _ in range(2)
+    )
+    feature = torch.zeros(1, 1, *GRID)
+    counts = count_losses(batch)
+
+    def run():
+        logits = student.clone(memory_format=layout).requires_grad_()
+        out, target = SSCOutput(logits, None, feature), SSCOutput(teacher, None, feature)
+        if plain:
+            losses = reference.semantic_distillation(out, target, batch)
+        else:
+            losses = distillation_losses(out, target, batch, counts)
+        total = losses["kd_sc"] + losses["kd_sa"]
+        total.backward()
+        return torch.cat([total.detach()[None], logits.grad.flatten() * 1e3])
+
+    return run
+
+
+def feature_distillation(cfg, plain):
+    layout = torch.contiguous_format if plain else torch.channels_last_3d
+    torch.manual_seed(0)
+    shape = (1, cfg.model.width, *GRID)
+    student, teacher = (torch.randn(shape).contiguous(memory_format=layout) for _ in range(2))
+    batch = random_batch(1)
+    counts = count_losses(batch)
+    logits = torch.zeros(1, NUM_CLASSES, *GRID)
+
+    def run():
+        student.requires_grad_().grad = None
+        out, target = SSCOutput(logits, None, student), SSCOutput(logits, None, teacher)
+        if plain:
+            loss = ((student - teacher) ** 2).mean()
+        else:
+            loss = distillation_losses(out, target, batch, counts)["kd_t"]
+        loss.backward()
+        return loss.detach()
+
+    return run
+
+
+def evaluation(cfg, plain):
+    model = build(cfg, plain)
+    scenes = RandomScenes(3)
+    folder = Path(tempfile.mkdtemp())
+
+    def dump(name, labels, batch):
+        write_ply(folder / f"{name}.ply", torch.where(batch["label_weight"][0], labels, 0).numpy())
+
+    def run():
+        if not plain:
+            precision = cfg.train.precision
+            metrics, _ = evaluate(model, scenes, "tsdf", CPU, precision, on_scene=dump)
+            return metrics.ssc.double()
+        model.eval()
+        metrics = SSCMetrics()
+        for batch in torch.utils.data.DataLoader(scenes):
+            with torch.no_grad():
+                labels = model(batch["image"], batch["mapping2d"], batch["tsdf"]).logits.argmax(1)
+            metrics.update(labels, batch)
+            dump(batch["name"][0], labels[0], batch)
+        return metrics.ssc.double()
+
+    return run
+
+
+def prepare(case: str, cfg, plain: bool):
+    """A function that runs the case once and returns what is compared."""
+    return {
+        "inference": inference,
+        "teacher step": lambda *args: training_step(*args, with_teacher=False),
+        "student step": lambda *args: training_step(*args, with_teacher=True),
+        "KD-SC + KD-SA": semantic_distillation,
+        "KD-T": feature_distillation,
+        "evaluation": evaluation,
+    }[case](cfg, plain)
+
+
+def seconds(run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def peak_rate() -> float:
+    """GFLOP/s of a large matrix product in fp32."""
+    a, b = torch.randn(2, 2048, 2048)
+    return 2 * 2048**3 / min(seconds(lambda: a @ b) for _ in range(10)) / 1e9
+
+
+def held_at_most() -> float:
+    """GB of this process, on Linux. (getrusage would count what its parent held, too.)"""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9
+
+
+def peak_memory(case: str, which: str, arguments: list[str]) -> float:
+    """GB that a process holds at most which does nothing but this."""
+    command = [sys.executable, __file__, *arguments, "--memory", case, which]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return float(output.split()[-1])
+
+
+def main_row(case: str, cfg, args, peak: float) -> tuple[list[str], bool]:
+    plain, fast = (prepare(case, cfg, which) for which in (True, False))
+    difference = relative(fast(), plain())
+    is_loss = case not in ("inference", "evaluation")
+    exact = cfg.train.precision != "fp32" or difference <= (LIMIT_LOSS if is_loss else LIMIT_OUTPUT)
+    times = [(seconds(plain), seconds(fast)) for _ in range(args.rounds)]
+    plain_s, fast_s = (statistics.median(column) for column in zip(*times, strict=True))
+    with FlopCounterMode(display=False) as counter:
+        fast()
+    gflop = counter.get_total_flops() / 1e9
+    rate = f"{gflop:.0f}, {gflop / fast_s / peak:.0%}" if gflop > 1 else ""
+    del plain, fast
+    memory = [peak_memory(case, which, args.passed_on) for which in ("plain", "fast")]
+    row = [case, f"{plain_s:.3f}", f"{fast_s:.3f}", f"**{plain_s / fast_s:.2f}**"]
+    row += [f"{difference:.1e}", rate, *(f"{gb:.2f}" for gb in memory)]
+    row += [f"{memory[1] / memory[0]:.0%}"]
+    return row, exact
+
+
+@exit_on_input_error
+def main():
+    parser = argparse.ArgumentParser(description="Time and memory against the plain formulation.")
+    parser.add_argument("--config", help="preset; default: the paper's size")
+    parser.add_argument("--rounds", type=int, default=3, help="alternating runs; default 3")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory", nargs=2, metavar=("CASE", "WHICH"), help=argparse.SUPPRESS)
+    args = parse_settings(parser)
+    torch.set_num_threads(args.threads)
+    defaults = ["model.pretrained=none", "train.batch_size=1"]
+    cfg = load_config(args.config, [*defaults, *args.overrides])
+    if args.memory:
+        case, which = args.memory
+        prepare(case, cfg, plain=which == "plain")()
+        print(held_at_most())
+        return
+
+    args.passed_on = [*(["--config", args.config] if args.config else []), *args.overrides]
+    peak = peak_rate()
+    size = f"width {cfg.model.width}, {cfg.model.encoder}, batch {cfg.train.batch_size}"
+    print(f"{size}, {cfg.train.precision}, {args.threads} threads, PyTorch {torch.__version__};")
+    print(f"a matrix product reaches {peak:.0f} GFLOP/s in fp32\n")
+    columns = ["", "plain s", "fast s", "ratio", "difference", "GFLOP, of peak"]
+    columns += ["plain GB", "fast GB", "of plain"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    exact = True
+    for case in args.cases:
+        row, row_exact = main_row(case, cfg, args, peak)
+        exact &= row_exact
+        print(f"| {' | '.join(row)} |", flush=True)
+    if not exact:
+        sys.exit("error: results differ by more than the limits")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-from config import load_config
+from config import load_config, parse_training
 from datasets import build_dataset
 from models.network import SSCOutput
 from utils.checkpoint import find_checkpoint
@@ -82,3 +82,9 @@ def assert_same(one, other, where=""):
         assert one.dtype == other.dtype and torch.equal(one, other), where
     else:
         assert one == other, where
+
+
+def main():
+    """As a training script: small_network.py --config FILE [--resume] [key.sub=value ...]."""
+    cfg, resume = parse_training("Train the small network.")
+    small_run(cfg, cfg.train.student_path, resume=resume)

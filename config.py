@@ -146,7 +146,7 @@ def _merge(settings: dict, changes: dict, source: str, prefix: str = "") -> None
         if name not in settings:
             while isinstance(value, dict) and value and len(key) < 100:
                 name, value = next(iter(value.items()))
-                key = f"{key}.{_short(name) if not isinstance(name, str) else name}"
+                key = f"{key}.{_short(name).strip(chr(39))}"
             raise InputError(f"{source}: {_unknown(key)}")
         if isinstance(settings[name], dict):
             _merge(settings[name], value, source, f"{key}.")

@@ -12,9 +12,12 @@ All scenes in parallel. What exists and is intact is kept, so a run that was sto
 
 # ruff: noqa: E402  (threads are limited before NumPy is imported)
 import argparse
+import itertools
+import math
 import os
 import re
 import sys
+import zlib
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -31,6 +34,7 @@ from tqdm import tqdm
 
 from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES
 from datasets import nyu
+from datasets.arrays import one_line
 from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS
 from datasets.overview import save_overview
 from datasets.poses import missed_voxels, read_poses, recover_pose, scene_id
@@ -44,6 +48,9 @@ from datasets.voxels import (
 )
 from errors import InputError, exit_on_input_error
 from utils.files import atomic_file, write_text
+
+MAX_CHUNK = 1 << 26  # values that HDF5 unpacks at once
+FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 
 OFFICIAL_COUNTS = {"train": 795, "test": 654}
 
@@ -115,6 +122,44 @@ def find_frames(folder):
     return frames
 
 
+def open_images(file):
+    """The data set `images` of an open .mat, if it lies in it and can be unpacked within bounds."""
+    images = file["images"]
+    if not isinstance(file.get("images", getlink=True), h5py.HardLink) or images.is_virtual:
+        raise ValueError("images lies in another file")
+    if images.external:
+        raise ValueError("images lies in another file")
+    if math.prod(images.chunks or ()) > MAX_CHUNK:
+        raise ValueError(f"images has chunks of more than {MAX_CHUNK} values")
+    if not set(filters := filters_of(images)) <= FILTERS or len(filters) > len(set(filters)):
+        raise ValueError("images is packed by other methods than MATLAB's")
+    return images
+
+
+def filters_of(dataset):
+    properties = dataset.id.get_create_plist()
+    return [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+
+
+def read_frame(images, index):
+    """Image `index`, (3, 640, 480), once its chunks are known to unpack to what they should.
+
+    HDF5 itself unpacks as much as there is.
+    """
+    filters = filters_of(images)
+    if h5py.h5z.FILTER_DEFLATE in filters:
+        skipped = 1 << filters.index(h5py.h5z.FILTER_DEFLATE)
+        size = math.prod(images.chunks)
+        first, *others = images.chunks
+        starts = [range(0, n, c) for n, c in zip(images.shape[1:], others, strict=True)]
+        for start in itertools.product([index // first * first], *starts):
+            mask, packed = images.id.read_direct_chunk(start)
+            unpacked = b"" if mask & skipped else zlib.decompressobj().decompress(packed, size + 1)
+            if len(unpacked) > size:
+                raise ValueError("a chunk is longer than it should be")
+    return images[index]
+
+
 def find_images(source):
     """{scene: image file, or (mat file, index)}; source: nyu_depth_v2_labeled.mat or a folder."""
     if source.is_dir():
@@ -127,13 +172,13 @@ def find_images(source):
         return images
     try:
         with h5py.File(source) as file:
-            shape, dtype = file["images"].shape, file["images"].dtype
-    except (OSError, KeyError, AttributeError):
+            shape, dtype = open_images(file).shape, file["images"].dtype
+    except Exception as error:  # whatever HDF5 has in store for damaged files
         raise InputError(
-            f"{source}: neither a folder nor the HDF5 file nyu_depth_v2_labeled.mat with images; "
-            "is --rgb right?"
+            f"{source}: neither a folder nor the HDF5 file nyu_depth_v2_labeled.mat with images "
+            f"({one_line(error)}); is --rgb right?"
         ) from None
-    if len(shape) != 4 or shape[1:] != (3, 640, 480) or dtype != np.uint8:
+    if len(shape) != 4 or shape[1:] != (3, 640, 480) or dtype != np.uint8 or shape[0] > 9999:
         raise InputError(f"{source}: images is {dtype} {shape}, expected uint8 (n, 3, 640, 480)")
     return {f"{index + 1:04d}": (source, index) for index in range(shape[0])}
 
@@ -176,9 +221,11 @@ def prepare_image(source, scene, folder):
         path, index = source
         try:
             with h5py.File(path) as mat:
-                image = mat["images"][index].transpose(2, 1, 0)  # MATLAB's axes are reversed
-        except OSError as error:
-            raise InputError(f"{path}: image {index} cannot be read ({error})") from None
+                image = read_frame(open_images(mat), index).transpose(
+                    2, 1, 0
+                )  # MATLAB's axes are reversed
+        except Exception as error:  # whatever HDF5 has in store for damaged files
+            raise InputError(f"{path}: image {index} cannot be read ({one_line(error)})") from None
         data = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
     else:
         nyu.read_image(source)

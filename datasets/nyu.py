@@ -17,10 +17,7 @@ Every volume holds 60 * 36 * 60 values in the voxel order (x * 36 + y) * 60 + z.
 function raises InputError, naming the file, for anything but what it promises.
 """
 
-import contextlib
-import math
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +36,8 @@ from constants import (
     NUM_PIXELS,
     NUM_VOXELS,
 )
-from datasets import transforms
+from datasets import images, transforms
+from datasets.arrays import one_line, read_array
 from errors import InputError
 
 cv2.setNumThreads(0)  # samples are read in parallel by the DataLoader's workers
@@ -49,6 +47,7 @@ SPLITS = ("train", "test")
 IMAGE_SUFFIXES = (
     "_rgb.png", "_rgb.jpg", "_colors.png", "_colors.jpg", "_0000_color.png", "_0000_color.jpg",
 )  # fmt: skip
+_MAX_ID_BYTES = 1 << 20  # of an id list
 _ID_LINE = re.compile(r"(?:NYU)?([0-9]{1,4})(?:[_.][A-Za-z0-9_.-]*)?")
 
 
@@ -184,23 +183,7 @@ def find_scenes(root, split, cad_root=None, ids=None):
 
 def read_image(path):
     """Read an image: (480, 640, 3) uint8, BGR."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    # Some versions of OpenCV make up the rest of a JPEG that was cut off, that is, of one without
-    # an end-of-image marker behind its last start-of-scan marker.
-    cut_off = data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    image = None
-    if data and not cut_off:
-        with contextlib.suppress(cv2.error):  # raised for a header that claims a huge image
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f"{path}: not an image, or damaged; get it again")
-    if image.shape != (*IMAGE_SIZE, 3):
-        height, width = image.shape[:2]
-        raise InputError(f"{path}: {width}x{height} pixels; images of NYUv2 have 640x480")
-    return image
+    return images.decode(images.read_bytes(path), cv2.IMREAD_COLOR, path)
 
 
 def read_mapping(path):
@@ -252,42 +235,14 @@ def read_label_weight(path):
 
 
 def _read_volume(path, key, dtype):
-    """Read an array of an .npz as (60, 36, 60) `dtype`, integers without loss.
-
-    Not np.load: it allocates what a header asks for, and takes longer. Here the header is judged
-    first, and no more is unpacked than a volume has.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
-            shape, fortran_order, stored = _read_header(member)
-            if stored.kind not in "biuf" or math.prod(shape) != NUM_VOXELS:
-                raise ValueError(f"it is {stored} {shape} instead of {NUM_VOXELS} numbers")
-            data = bytearray()
-            # In small pieces, and on to the end of the member, where zipfile compares checksums.
-            while piece := member.read(1 << 16):
-                data += piece
-                if len(data) > NUM_VOXELS * stored.itemsize:
-                    raise ValueError("it is longer than its header says")
-        array = np.frombuffer(data, stored).reshape(shape, order="F" if fortran_order else "C")
-        array = array.reshape(GRID)
-        with np.errstate(invalid="ignore", over="ignore"):  # NaN and inf are found later
-            volume = array.astype(dtype)
-        if np.issubdtype(dtype, np.integer) and not np.array_equal(volume, array):
-            raise ValueError("it does not hold whole numbers")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: missing") from error
-    except Exception as error:  # whatever zip files and their decompressors have in store
-        raise InputError(
-            f"{path}: no usable array {key} ({_one_line(error)}); make or get the file again"
-        ) from error
+    """Read an array of an .npz as (60, 36, 60) `dtype`, integers without loss."""
+    array = read_array(path, key, "biuf", NUM_VOXELS).reshape(GRID)
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and inf are found later
+        volume = array.astype(dtype)
+    exact = np.issubdtype(dtype, np.floating) or np.can_cast(array.dtype, dtype)
+    if not exact and not np.array_equal(volume, array):
+        raise InputError(f"{path}: {key} does not hold whole numbers; make or get it again")
     return volume
-
-
-def _read_header(member):
-    """Shape, Fortran order and dtype of an .npy file."""
-    if np.lib.format.read_magic(member) == (1, 0):
-        return np.lib.format.read_array_header_1_0(member)
-    return np.lib.format.read_array_header_2_0(member)
 
 
 def _first_file(paths, advice):
@@ -300,9 +255,11 @@ def _first_file(paths, advice):
 def _read_ids(path):
     """Four-digit scene ids from a list, one a line."""
     try:
+        if path.stat().st_size > _MAX_ID_BYTES or not path.is_file():
+            raise OSError(f"no file, or larger than {_MAX_ID_BYTES} bytes")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable id list ({_one_line(error)})") from error
+        raise InputError(f"{path}: not a readable id list ({one_line(error)})") from error
     ids = {}
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line:
@@ -343,7 +300,3 @@ def _expected(root):
         f"{root}/Label/xxxx.npz, {root}/Mapping/xxxx.npz, {root}/TSDF/xxxx.npz "
         "and, if you like, train.txt and test.txt"
     )
-
-
-def _one_line(error):
-    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -4,19 +4,18 @@ Axes and units are defined in datasets/geometry.py.
 """
 
 import re
-import zipfile
 
 import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from constants import GRID, IMAGE_SIZE, NO_PIXEL, VOXEL_SIZE
+from datasets.arrays import one_line, read_array
 from datasets.geometry import NYU_INTRINSICS, WORLD_OF_ARRAY, check_pose, grid_origin
 from errors import InputError
 
 MAX_MISSES = 0.02  # of the mapped pixels; the published mappings stay below 0.01
 _MIN_PIXELS = 50
-_MAX_BYTES = 1 << 26
 
 # The camera that looks level along world Y: columns are its axes (right, down, forward).
 _LEVEL = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
@@ -45,27 +44,21 @@ def read_poses(path):
     Returns {"0003": (pose, origin)}, float32. Raises InputError if it is missing or not such a
     file.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > _MAX_BYTES:
-            raise ValueError(f"{size} bytes are too many")
-        with np.load(path, allow_pickle=False) as file:
-            ids, poses, origins = file["ids"], file["cam_pose"], file["vox_origin"]
-        if poses.shape != (len(ids), 4, 4) or origins.shape != (len(ids), 3):
-            raise ValueError(f"shapes {ids.shape}, {poses.shape}, {origins.shape} do not fit")
-        origins = origins.astype(np.float32)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except Exception as error:  # whatever zip files and their decompressors have in store
-        reason = " ".join(str(error).split())[:120]
+    ids = read_array(path, "ids", "U")
+    poses, origins = (read_array(path, key, "biuf") for key in ("cam_pose", "vox_origin"))
+    shapes = ids.shape, poses.shape, origins.shape
+    if len(shapes[0]) != 1 or shapes[1:] != ((len(ids), 4, 4), (len(ids), 3)):
         raise InputError(
-            f"{path}: not an .npz with ids, cam_pose (n, 4, 4) and vox_origin (n, 3) ({reason})"
-        ) from None
+            f"{path}: ids, cam_pose and vox_origin must be (n,), (n, 4, 4) and (n, 3), not {shapes}"
+        )
+    with np.errstate(over="ignore"):
+        poses, origins = poses.astype(np.float32), origins.astype(np.float32)
+    if not np.isfinite(origins).all():
+        raise InputError(f"{path}: vox_origin is not finite")
     try:
         scenes = [scene_id(name) for name in ids]
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    except (InputError, ValueError) as error:  # ValueError: not even text
+        raise InputError(f"{path}: {one_line(error)}") from None
     poses = [check_pose(p, f"{path}, scene {s}") for s, p in zip(scenes, poses, strict=True)]
     return dict(zip(scenes, zip(poses, origins, strict=True), strict=True))
 

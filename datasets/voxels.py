@@ -19,6 +19,7 @@ from constants import (
     NUM_CLASSES,
     NUM_VOXELS,
 )
+from datasets import images
 from datasets.geometry import check_depth, check_pose, pixels_to_voxels
 from errors import InputError
 
@@ -126,22 +127,14 @@ def read_depth(path):
     Raises InputError if the file is missing, is not a 16-bit grey PNG of 640x480, or is not coded
     so.
     """
-    try:
-        with open(path, "rb") as file:
-            header = file.read(26)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    # The header is checked before OpenCV allocates what it promises.
-    if header[:8] != b"\x89PNG\r\n\x1a\n" or len(header) < 26:
+    data = images.read_bytes(path)
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 26:
         raise InputError(f"{path}: not a PNG file")
-    width, height = np.frombuffer(header, dtype=">u4", count=2, offset=16)
-    bits, color = header[24], header[25]
-    if (height, width) != IMAGE_SIZE:
-        raise InputError(f"{path}: depth must be 640x480 pixels, not {width}x{height}")
+    bits, color = data[24], data[25]
     if bits != 16 or color != 0:
         raise InputError(f"{path}: depth must be a 16-bit grey PNG, not {bits}-bit of type {color}")
-    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if raw is None or raw.dtype != np.uint16 or raw.shape != IMAGE_SIZE:
+    raw = images.decode(data, cv2.IMREAD_UNCHANGED, path)
+    if raw.dtype != np.uint16 or raw.shape != IMAGE_SIZE:
         raise InputError(f"{path}: damaged PNG: cannot be decoded")
     return decode_depth(raw, path)
 

@@ -1,7 +1,9 @@
 """Reading weights: the original's files and ours, and everything that is not a checkpoint."""
 
+import io
 import os
 import zipfile
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from models.checkpoints import (
     from_original,
     load_weights,
     read_checkpoint,
+    read_file,
     to_original_name,
 )
 from utils.checkpoint import save_checkpoint
@@ -133,3 +136,126 @@ def test_renaming_goes_both_ways(golden):
     names = [e[0] for e in golden("state_dict_keys.json")["full"] if e[0] not in UNUSED_ENTRIES]
     ours = from_original(dict.fromkeys(names))
     assert [to_original_name(key) for key in ours] == names
+
+
+# ---- files that were made to do harm -------------------------------------------------------------
+
+
+def write_pickle(path, pickled, packing=zipfile.ZIP_STORED):
+    """A file of PyTorch's with this pickle inside."""
+    file = io.BytesIO()
+    torch.save({}, file)
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(path, "w", packing) as target:
+        for member in source.infolist():
+            data = pickled if member.filename.endswith(".pkl") else source.read(member)
+            target.writestr(member.filename, data)
+
+
+def assert_refused(path, *fragments):
+    with pytest.raises(InputError) as caught:
+        read_checkpoint(path)
+    message = str(caught.value)
+    assert message.isprintable()
+    for fragment in (path.name, *fragments):
+        assert fragment in message
+
+
+@pytest.mark.parametrize(
+    "pickled, fragment",
+    [
+        # A key of a million nested tuples overflows the stack of the interpreter that hashes it.
+        (b"}(" + b")" + b"\x85" * 10**6 + b"K\x01u.", "nests too deeply"),
+        (b"}(" + b")" + b"q\x00\x85q\x00h\x00\x85" * 10**5 + b"K\x01u.", "nests too deeply"),
+        # 20 GB of zeros in 50 bytes
+        (b"c__builtin__\nbytearray\n\x8a\x05\x00\x00\x00\x00\x05\x85R.", "bytearray"),
+        (b"ctorch\nTensor\n\x8a\x05\x00\x00\x00\x00\x05\x85R.", "Tensor"),
+        (b"cos\nsystem\nX\x02\x00\x00\x00ls\x85R.", "os system"),
+        # A NumPy type that says its bytes are pointers to objects
+        (b"cnumpy\ndtype\nX\x02\x00\x00\x00V8\x89\x88\x87R.", "V8"),
+        (b"cnumpy\ndtype\nX\x02\x00\x00\x00O8\x89\x88\x87R.", "O8"),
+        (b"Xzz\x00\x00abc.", ""),
+        (b"}" * 10**6, ""),
+        (b"h\x00.", ""),
+        (b"t.", ""),
+    ],
+)
+def test_hostile_pickles_are_refused(pickled, fragment, tmp_path):
+    path = tmp_path / "hostile.pth"
+    write_pickle(path, b"\x80\x02" + pickled)
+    assert_refused(path, fragment)
+
+
+def test_packed_parts_are_refused(tmp_path):
+    path = tmp_path / "bomb.pth"
+    write_pickle(path, b"\x80\x02}." + bytes(10**8), zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 10**6
+    assert_refused(path, "packed")
+
+
+def attributed(**attributes):
+    state = OrderedDict({"TSDFNet.a": torch.zeros(2)})
+    vars(state).update(attributes)
+    return state
+
+
+@pytest.mark.parametrize(
+    "state, fragment",
+    [
+        ({"TSDFNet.a": torch.zeros(1).expand(10**12)}, "1000000000000"),
+        ({"TSDFNet.a": torch.zeros(2, 2).to_sparse()}, ""),
+        ({"TSDFNet.a": torch.zeros(2, dtype=torch.complex64)}, "Complex"),
+        ({"TSDFNet.a": torch.zeros(2, device="meta")}, ""),
+        ({"TSDFNet.a\nTSDFNet.b": torch.zeros(2)}, "no network weights"),
+        ({"TSDFNet." + "a" * 10**5: torch.zeros(2)}, "no network weights"),
+        (attributed(values=3), "attributes"),
+        ({"TSDFNet.a": {1, 2}}, ""),
+    ],
+)
+def test_what_no_network_has_is_refused(state, fragment, tmp_path):
+    path = tmp_path / "odd.pth"
+    torch.save({"model": state}, path)
+    assert_refused(path, fragment)
+
+
+def test_attributes_of_a_state_dict_do_not_matter(tmp_path):
+    path = tmp_path / "odd.pth"
+    torch.save({"model": attributed(_metadata=3)}, path)
+    assert type(read_checkpoint(path).state) is dict
+
+
+def test_lists_that_stand_for_a_billion_are_read_at_once(tmp_path):
+    history = [1]
+    for _ in range(40):
+        history = [history] * 10
+    path = tmp_path / "laughs.pth"
+    meta = {"config": {}, "input": "tsdf", "epoch": 1, "history": history}
+    torch.save({"format": "cleaners-1", "model": {}, "meta": meta}, path)
+    assert read_checkpoint(path).meta["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"epoch": "3"}, {"epoch": -1}, {"config": [1]}, {"input": "depth"}, {"input": None}]
+)
+def test_wrong_metadata_is_refused(change, tmp_path):
+    path = tmp_path / "ours.pth"
+    meta = {"config": {}, "input": "tsdf", "epoch": 1} | change
+    torch.save({"format": "cleaners-1", "model": {}, "meta": meta}, path)
+    assert_refused(path, "metadata")
+
+
+@pytest.mark.parametrize("kind", ["new", "legacy"])
+def test_files_of_every_age_and_type_load(kind, tmp_path):
+    state = OrderedDict(
+        (f"TSDFNet.{dtype}", torch.arange(3).to(dtype))
+        for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64)
+    )
+    state["TSDFNet.parameter"] = torch.nn.Parameter(torch.ones(2, 3).T)
+    scalars = [np.float32(1.5), np.float64(2.5), np.int64(3)]
+    path = tmp_path / "weights.pth"
+    torch.save(
+        {"model": state, "best": scalars}, path, _use_new_zipfile_serialization=kind == "new"
+    )
+    assert read_file(path)["best"] == [1.5, 2.5, 3]
+    for key, value in read_checkpoint(path).state.items():
+        original = state[key.replace("tsdf_net.", "TSDFNet.")]
+        assert torch.equal(value, original) and value.dtype == original.dtype

@@ -2,7 +2,11 @@
 
 import hashlib
 import io
+import os
 import shutil
+import struct
+import time
+import tracemalloc
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -287,7 +291,9 @@ def stored_as(header_shape, data, compression=zipfile.ZIP_STORED):
         ("Label", lambda path: np.savez(path, np.full(129600, None)), "object"),
         ("Label", stored_as((10**12,), b""), "129600"),
         ("Label", stored_as((129600,), b"1234"), "no usable"),
-        ("Label", stored_as((129600,), bytes(10**8), zipfile.ZIP_DEFLATED), "longer"),
+        ("Label", stored_as((129600,), bytes(10**8), zipfile.ZIP_DEFLATED), "bytes"),
+        ("Label", stored_as((129600,), bytes(4 * 129601), zipfile.ZIP_DEFLATED), "longer"),
+        ("Label", stored_as((129600,), bytes(4 * 129600), zipfile.ZIP_BZIP2), "method 12"),
         ("Label", changed("arr_0", 7, 12), "0..11 and 255"),
         ("Label", changed("arr_0", 7, -1), "0..11 and 255"),
         ("Label", changed("arr_0", 7, 1.5, np.float32), "whole numbers"),
@@ -328,7 +334,7 @@ def huge_png(path):
     "damage, fragment",
     [
         (truncated, "damaged"),
-        (huge_png, "damaged"),
+        (huge_png, "1073741824x1073741824 pixels"),
         (lambda path: path.write_bytes(b""), "not an image"),
         (lambda path: path.write_text("no image"), "not an image"),
         (lambda path: cv2.imwrite(str(path), np.zeros((240, 320, 3), np.uint8)), "320x240"),
@@ -474,3 +480,78 @@ def test_real_scene(split, index, name, digests):
         sample["label_weight"].numpy().astype(np.uint8),
     ]
     assert [hashlib.sha256(array.tobytes()).hexdigest()[:16] for array in arrays] == digests
+
+
+# --- files that were made to do harm ---
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("honest", [True, False])
+def test_bombs_take_no_memory(root, packing, honest):
+    """100 MB of zeros in some 15 kB, with a header that says so or not."""
+    path = root / "Label" / "0001.npz"
+    stored_as((129600,), bytes(10**8), packing)(path)
+    if not honest:  # the size in the directory of the archive
+        data = path.read_bytes()
+        assert data.count(struct.pack("<I", 10**8 + 128)) == 2
+        small = struct.pack("<I", 129600 * 4 + 128)
+        path.write_bytes(data.replace(struct.pack("<I", 10**8 + 128), small))
+    tracemalloc.start()
+    assert_refused(lambda: nyu.read_label(path), path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80e6
+
+
+def huge_jpeg(path):
+    """Damage: a JPEG header of 60000 x 60000 pixels, behind a comment that looks like another."""
+    data = path.read_bytes()
+    at = data.index(b"\xff\xc0")
+    comment = b"\xff\xfe\x00\x0b" + b"\xff\xc0\x00\x11\x08\x01\xe0\x02\x80"
+    huge = data[at : at + 5] + struct.pack(">HH", 60000, 60000)
+    path.write_bytes(data[:at] + comment + huge + data[at + 9 :])
+
+
+def many_scans(path):
+    """Damage: a progressive JPEG whose last scan comes a thousand times."""
+    image = np.zeros((480, 640, 3), np.uint8)
+    cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    data = path.read_bytes()
+    at = data.rindex(b"\xff\xda")
+    path.write_bytes(data[:at] + data[at:-2] * 1000 + data[-2:])
+
+
+@pytest.mark.parametrize(
+    "damage, fragment",
+    [
+        (huge_jpeg, "60000x60000 pixels"),
+        (many_scans, "not an image, or damaged"),
+        (lambda path: path.write_bytes(b"BM" + bytes(100)), "not an image"),
+        (lambda path: os.truncate(path, 1 << 30), "larger than"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "no file"),
+    ],
+)
+def test_hostile_images(tmp_path, damage, fragment):
+    path = tmp_path / "NYU0001_rgb.jpg"
+    cv2.imwrite(str(path), np.zeros((480, 640, 3), np.uint8))
+    assert nyu.read_image(path).shape == (480, 640, 3)
+    damage(path)
+    start = time.monotonic()
+    assert_refused(lambda: nyu.read_image(path), path, fragment)
+    assert time.monotonic() - start < 5
+
+
+def test_progressive_jpegs_are_read(tmp_path):
+    image = np.indices((480, 640)).sum(axis=0)[..., None].repeat(3, 2) % 250
+    path = tmp_path / "NYU0001_rgb.jpg"
+    cv2.imwrite(str(path), image.astype(np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    assert nyu.read_image(path).shape == (480, 640, 3)
+
+
+def test_hostile_id_lists(root, tmp_path):
+    ids = tmp_path / "ids.txt"
+    ids.write_bytes(b"0003\n" * 10**6)
+    assert_refused(lambda: NYUDataset(root, "train", ids=ids), ids, "larger than")
+    ids.unlink()
+    os.mkfifo(ids)
+    assert_refused(lambda: NYUDataset(root, "train", ids=ids), ids, "no file")

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, grid_origin
 from datasets.nyu import NYUDataset
 from datasets.tsdf import tsdf_from_labels
 from datasets.voxels import encode_depth, write_bin
+from errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENES = {"0002": "train", "0003": "train", "0005": "test"}
@@ -260,3 +262,79 @@ def test_check_finds_what_is_wrong(prepare, copy, tmp_path):
 
     shutil.copy(root / "train.txt", root / "test.txt")
     assert_fails(prepare("check", "--root", root, *picture), "missing")
+
+
+def external(file, path):
+    other = path.with_name("other.h5")
+    with h5py.File(other, "w") as target:
+        target.create_dataset("images", (1, 3, 640, 480), np.uint8)
+    file["images"] = h5py.ExternalLink(other, "images")
+
+
+def virtual(file, path):
+    other = path.with_name("other.h5")
+    with h5py.File(other, "w") as target:
+        target.create_dataset("images", (1, 3, 640, 480), np.uint8)
+    layout = h5py.VirtualLayout((1, 3, 640, 480), np.uint8)
+    layout[:] = h5py.VirtualSource(other, "images", (1, 3, 640, 480))
+    file.create_virtual_dataset("images", layout)
+
+
+def raw_elsewhere(file, path):
+    parts = [(str(path.with_name("raw")), 0, h5py.h5f.UNLIMITED)]
+    file.create_dataset("images", (1, 3, 640, 480), np.uint8, external=parts)
+
+
+def huge_chunks(file, path):
+    shape = 1000, 3, 640, 480
+    file.create_dataset("images", shape, np.uint8, chunks=shape, compression="gzip")
+
+
+def other_packing(file, path):
+    file.create_dataset("images", (1, 3, 640, 480), np.uint8, compression="lzf")
+
+
+def too_many(file, path):
+    file.create_dataset("images", (10**6, 3, 640, 480), np.uint8, chunks=(1, 3, 640, 480))
+
+
+def a_group(file, path):
+    file.create_group("images")
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (external, "another file"),
+        (virtual, "another file"),
+        (raw_elsewhere, "another file"),
+        (huge_chunks, "chunks"),
+        (other_packing, "packed"),
+        (too_many, "1000000"),
+        (a_group, "Group"),
+    ],
+)
+def test_hostile_mat_files(make, words, tmp_path):
+    path = tmp_path / "nyu_depth_v2_labeled.mat"
+    with h5py.File(path, "w") as file:
+        make(file, path)
+    with pytest.raises(InputError, match=words) as caught:
+        prepare_NYU.find_images(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_chunk_of_a_mat_file_that_unpacks_to_more(tmp_path):
+    path = tmp_path / "nyu_depth_v2_labeled.mat"
+    with h5py.File(path, "w") as file:
+        shape = 2, 3, 640, 480
+        images = file.create_dataset(
+            "images", shape, np.uint8, chunks=(1, 3, 320, 480), compression="gzip", shuffle=True
+        )
+        images[0] = 5
+        for start in (0, 320):
+            images.id.write_direct_chunk((1, 0, start, 0), zlib.compress(bytes(10**8)))
+    sources = prepare_NYU.find_images(path)
+    assert prepare_NYU.prepare_image(sources["0001"], "0001", tmp_path)
+    assert (cv2.imread(str(tmp_path / "NYU0001_rgb.png")) == 5).all()
+    with pytest.raises(InputError, match="longer than it should be"):
+        prepare_NYU.prepare_image(sources["0002"], "0002", tmp_path)

@@ -1,20 +1,34 @@
 #!/usr/bin/env bash
-# Teacher, student, evaluation of both: bash run.sh [configs/PRESET.yaml] [key.sub=value ...]
-# A finished teacher or student of the same settings is kept, an interrupted one goes on.
+# Teacher, student, evaluation: bash run.sh [configs/PRESET.yaml] [key.sub=value ...]
+# Without a preset: generated rooms, and a student without distillation to compare with.
+# A finished network of the same settings is kept, an interrupted one goes on.
 set -euo pipefail
 cd "$(dirname "$0")"
 source setup.sh
-preset=configs/nyu_segformer_b2.yaml
+preset=configs/rooms.yaml
 if [[ ${1:-} == *.yaml ]]; then preset=$1; shift; fi
 
-teacher=$("$PYTHON" config.py --config "$preset" --get train.teacher_path "$@")
-student=$("$PYTHON" config.py --config "$preset" --get train.student_path "$@")
-encoder=$("$PYTHON" config.py --config "$preset" --get model.pretrained "$@")
+setting() { "$PYTHON" config.py --config "$preset" --get "$@"; }
+teacher=$(setting train.teacher_path "$@")
+student=$(setting train.student_path "$@")
+encoder=$(setting model.pretrained "$@")
 if [[ $encoder == checkpoint/mobilenet_v2_imagenet.pth && ! -e $encoder ]]; then
   "$PYTHON" checkpoint/fetch_encoder.py
+fi
+if [[ $preset == configs/rooms.yaml ]]; then
+  "$PYTHON" prepare_rooms.py --out "$(setting data.root "$@")"
 fi
 
 "$PYTHON" train_teacher.py --config "$preset" --resume "$@"
 "$PYTHON" train_student.py --config "$preset" --resume "$@"
-"$PYTHON" test_NYU.py --pretrained_path "$teacher" data.input=tsdf_cad "$@" output=
-"$PYTHON" test_NYU.py --pretrained_path "$student" "$@"
+"$PYTHON" test_NYU.py --pretrained_path "$teacher" data.input=tsdf_cad "$@" output=visual_pred/teacher
+compare=(--compare visual_pred/teacher)
+if [[ $preset == configs/rooms.yaml ]]; then
+  undistilled=(loss.weight_kd_t=0 loss.weight_kd_sc=0 loss.weight_kd_sa=0)
+  undistilled+=(train.student_path="${student%.pth}_undistilled.pth")
+  "$PYTHON" train_student.py --config "$preset" --resume "$@" "${undistilled[@]}"
+  "$PYTHON" test_NYU.py --pretrained_path "${student%.pth}_undistilled.pth" "$@" \
+    output=visual_pred/undistilled
+  compare+=(--compare visual_pred/undistilled)
+fi
+"$PYTHON" test_NYU.py --pretrained_path "$student" "${compare[@]}" "$@"

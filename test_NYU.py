@@ -17,13 +17,13 @@ import torch
 
 from config import DEFAULTS, merge_config, parse_settings
 from datasets import build_dataset
-from errors import exit_on_input_error
+from errors import InputError, exit_on_input_error
 from models import build_model
 from models.checkpoints import load_strictly, read_checkpoint
 from utils import distributed
 from utils.evaluation import evaluate
 from utils.files import write_text
-from utils.metrics import COLUMNS, format_table, table_row
+from utils.metrics import COLUMNS, constant_prediction, format_table, table_row
 from utils.page import save_page
 from utils.training import run_name
 from utils.visualize import SceneView, save_scene_picture, write_ply
@@ -35,6 +35,18 @@ def to_csv(header: list[str], rows: list[list]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
+
+
+def earlier_rows(folders: list[Path]) -> dict[str, list[float]]:
+    """The rows that earlier evaluations wrote to these folders, by folder name."""
+    rows = {}
+    for folder in folders:
+        path = folder / "results.json"
+        try:
+            rows[folder.name] = table_row(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} is not the result of an evaluation ({error})") from error
+    return rows
 
 
 def protocol_rows(scores: dict) -> dict[str, list[float]]:
@@ -50,7 +62,10 @@ def main():
     parser.add_argument(
         "--pictures", type=int, default=4, help="draw the first N scenes (default 4), and the page"
     )
+    compare_help = "folder of another evaluation, for the table; may be repeated"
+    parser.add_argument("--compare", type=Path, action="append", default=[], help=compare_help)
     args = parse_settings(parser)
+    earlier = earlier_rows(args.compare)
 
     checkpoint = read_checkpoint(args.pretrained_path)
     if checkpoint.meta is None:
@@ -90,16 +105,18 @@ def main():
     if distributed.is_main():
         scores = metrics.compute()
         rows = protocol_rows(scores)
-        print(f"{args.pretrained_path} on {volume}, {len(names)} scenes")
-        print(format_table(rows))
+        frequent, constant = constant_prediction(metrics)
+        shown = {f"all {frequent}": table_row(constant.compute()), **earlier, **rows}
+        title = f"{run_name(args.pretrained_path)} on {volume}, {len(names)} scenes"
+        print(f"{title}\n{format_table(shown)}")
+        print(f"all {frequent}: everything occupied, of the most frequent class (paper's protocol)")
         write_text(output / "results.json", json.dumps(scores, indent=2) + "\n")
         header = ["protocol", *COLUMNS]
         write_text(output / "results.csv", to_csv(header, [[p, *rows[p]] for p in PROTOCOLS]))
         by_scene = {scene.name: protocol_rows(scene.metrics.compute()) for scene in scenes}
         scene_rows = [[name, p, *by_scene[name][p]] for name in names for p in PROTOCOLS]
         write_text(output / "scenes.csv", to_csv(["scene", *header], scene_rows))
-        title = f"{run_name(args.pretrained_path)} on {volume}, {len(names)} scenes"
-        save_page(output / "index.html", title, {"Scores in per cent": rows}, views)
+        save_page(output / "index.html", title, {"Scores in per cent": shown}, views)
         print(f"written: {output}/index.html, results.json, results.csv, scenes.csv")
     distributed.cleanup()
 

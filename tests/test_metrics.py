@@ -9,7 +9,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score, precision_score, re
 from weights_rule import z_values
 
 from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL
-from utils.metrics import SSCMetrics, format_table, table_row
+from utils.metrics import SSCMetrics, constant_prediction, format_table, table_row
 from utils.visualize import write_ply
 
 
@@ -47,6 +47,22 @@ def test_equal_to_the_originals_metrics(scenes, key, golden, predictions):
     by_class = list(scores["ssc"]["iou"].values())
     assert by_class == pytest.approx(expected["SSC_iou"][1:], abs=1e-4)
     assert scores["ssc"]["miou"] == pytest.approx(expected["SSC_mIoU_1_11"], abs=1e-4)
+
+
+def test_the_baseline_is_the_best_constant_prediction(predictions):
+    batch, prediction = predictions
+    metrics = SSCMetrics()
+    metrics.update(prediction, batch)
+    name, baseline = constant_prediction(metrics)
+    scores = baseline.compute()
+    constants = {}
+    for label, class_name in enumerate(CLASS_NAMES[1:], start=1):
+        constant = SSCMetrics()
+        constant.update(torch.full_like(prediction, label), batch)
+        constants[class_name] = constant.compute()
+    assert scores == constants[name]
+    assert scores["ssc"]["miou"] == max(other["ssc"]["miou"] for other in constants.values())
+    assert scores["sc"]["recall"] == 100
 
 
 @pytest.mark.parametrize("protocol", ["paper", "all_voxels"])

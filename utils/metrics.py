@@ -94,6 +94,19 @@ class SSCMetrics:
         return {**paper, "all_voxels": everything}
 
 
+def constant_prediction(metrics: SSCMetrics) -> tuple[str, SSCMetrics]:
+    """The most frequent object class of the scored voxels, and its scores if predicted everywhere.
+
+    A baseline for both tasks: its SC calls everything occupied.
+    """
+    metrics = metrics.to("cpu")
+    constant, truth = SSCMetrics(), metrics.ssc.sum(dim=2)
+    frequent = truth[0, 1:].argmax().item() + 1
+    constant.ssc[:, :, frequent] = truth
+    constant.sc[:, :, 1] = metrics.sc.sum(dim=2)
+    return CLASS_NAMES[frequent], constant
+
+
 COLUMNS = ("prec.", "recall", "IoU", *CLASS_NAMES[1:], "avg.")
 
 

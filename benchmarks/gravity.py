@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from datasets.cameras import read_intrinsics, read_pose
 from datasets.depth_units import read_depth_image, to_metres
-from datasets.geometry import NYU_INTRINSICS
+from datasets.geometry import NYU_INTRINSICS, backproject
 from datasets.gravity import estimate_pose
 from datasets.rooms import make_room
 from datasets.voxels import read_bin, read_depth
@@ -46,6 +46,7 @@ class Error(NamedTuple):
     height: float  # centimetres, estimated minus true
     walls: float  # degrees
     confidence: float
+    floor: float = np.nan  # fraction of the pixels that show the floor
 
 
 def pose_error(name, depth, K, gravity, height=None, yaw=None):
@@ -58,7 +59,7 @@ def pose_error(name, depth, K, gravity, height=None, yaw=None):
         try:
             estimate = estimate_pose(depth, K, height=height or 1.3)
         except InputError:
-            return Error(name, True, *[np.nan] * 4)
+            return Error(name, True, np.nan, np.nan, np.nan, 0)
     down = -estimate.pose[2, :3].astype(np.float64)
     cosine = down @ gravity / np.linalg.norm(gravity)
     centimetres = np.nan if refused or height is None else 100 * (estimate.pose[2, 3] - height)
@@ -78,7 +79,10 @@ def posed_error(name, depth, pose):
 
 def room_error(seed, index):
     room = make_room(seed, SPLIT, index)
-    return posed_error(f"room {index}", room.depth, room.pose)
+    height = backproject(room.perfect_depth, NYU_INTRINSICS, room.pose)[:, 2]
+    floor = (np.abs(height) < 0.02) & (room.depth.reshape(-1) > 0)
+    error = posed_error(f"room {index}", room.depth, room.pose)
+    return error._replace(floor=float(floor.mean()))
 
 
 def seven_scenes_errors(folder):
@@ -126,8 +130,9 @@ def main():
         some = [e for e in rooms if not e.refused and low <= e.confidence < high]
         if some:
             print(row(f"with confidence {low} to {min(high, 1):g}", some))
-    if any(error.refused for error in rooms):
-        print(row("refused, height given", [error for error in rooms if error.refused]))
+    refused = [error for error in rooms if error.refused]
+    if refused:
+        print(row("refused, height given", refused))
     if args.nyu:
         scene = read_bin(args.nyu[1])
         name = Path(args.nyu[1]).stem
@@ -135,6 +140,11 @@ def main():
     if args.seven_scenes:
         for error in seven_scenes_errors(args.seven_scenes):
             print(row(f"7-Scenes {error.name}", [error]))
+    unseen = [error for error in rooms if error.floor < 0.01]
+    print(f"\n{len(unseen)} rooms show the floor in less than 1 % of the pixels, ", end="")
+    print(f"{sum(error.refused for error in unseen)} of them are among the {len(refused)} refused;")
+    far = sum(abs(error.height) > 20 for error in rooms)
+    print(f"{far} heights are off by more than 20 cm.")
 
 
 if __name__ == "__main__":

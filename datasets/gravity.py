@@ -81,10 +81,11 @@ def estimate_pose(depth, K, gravity=None, height=None):
     if floor.any():
         confidence *= min(1.0, area / 0.5) * (1.0 if height > 0.8 else 0.5)
     tilt = np.degrees(np.arccos(np.clip(gravity[1], -1, 1)))
+    seen = f"{area:.1f} m2 of floor seen" if floor.any() else "height as given"
     belief = (
         f"camera {height:.2f} m above the floor, tilted by {tilt:.0f} degrees, "
-        f"{'turned with the walls' if aligned else 'looking straight ahead'}; {area:.1f} m2 of "
-        f"floor seen, confidence {confidence:.2f}"
+        f"{'turned with the walls' if aligned else 'looking straight ahead'}; {seen}, confidence "
+        f"{confidence:.2f}"
     )
     return EstimatedPose(pose_from_gravity(gravity, height, yaw), confidence, area, aligned, belief)
 

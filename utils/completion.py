@@ -24,7 +24,7 @@ from datasets.transforms import normalize
 from datasets.tsdf import tsdf_from_depth
 from datasets.voxels import mapping_from_depth
 from errors import InputError
-from models import build_model
+from models import build_model, prepare_for_inference
 from models.checkpoints import load_strictly, read_checkpoint
 from utils.evaluation import autocast, to_device
 from utils.files import atomic_file
@@ -256,12 +256,13 @@ def known_labels(prediction, tsdf, measured):
 class SceneCompleter:
     """A network that completes frames of any RGB-D camera.
 
-    model: of build_model, with trained weights. device: where it runs. precision: fp32, bf16, fp16.
+    model: of build_model, with trained weights; it is prepared for inference, and no longer
+    trainable. device: where it runs. precision: fp32, bf16, fp16.
     """
 
     def __init__(self, model, device="cpu", precision="fp32"):
         self.device = torch.device(device)
-        self.model = model.to(self.device).eval()
+        self.model = prepare_for_inference(model.to(self.device))
         self.precision = precision
 
     @classmethod

@@ -8,6 +8,7 @@ import trimesh
 
 from constants import CLASS_COLORS
 from datasets.geometry import WORLD_OF_ARRAY
+from errors import InputError
 from utils.files import atomic_file
 
 _COLORS = np.array([(*color, 255) for color in CLASS_COLORS], np.uint8)
@@ -49,7 +50,7 @@ def cube_mesh(labels, origin, voxel_size):
 def export_mesh(path, labels, origin, voxel_size):
     """Write cube_mesh as .ply (binary, Z up) or .glb (Y up).
 
-    Raises InputError if the file cannot be written.
+    Raises InputError if there is nothing to write, or the file cannot be written.
     """
     mesh = cube_mesh(labels, origin, voxel_size)
     kind = Path(path).suffix.removeprefix(".")
@@ -61,12 +62,14 @@ def export_mesh(path, labels, origin, voxel_size):
 def export_points(path, points, classes):
     """Write coloured points, (n, 3) metres and (n,) classes 1..11, as a binary .ply.
 
-    Raises InputError if the file cannot be written.
+    Raises InputError if there is nothing to write, or the file cannot be written.
     """
     _write(path, trimesh.PointCloud(points, colors=_COLORS[classes]), "ply")
 
 
 def _write(path, geometry, kind):
+    if not len(geometry.vertices):
+        raise InputError(f"{path}: no voxel is occupied, there is nothing to write")
     content = io.BytesIO()
     geometry.export(content, file_type=kind)
     with atomic_file(path) as file:

@@ -66,7 +66,7 @@ def _unpack(archive, name):
         raise ValueError(f"it has {info.file_size} bytes")
     with archive.open(info) as member:
         if info.compress_type != zipfile.ZIP_LZMA:
-            return member.read(MAX_BYTES + 1)
+            return member.read(info.file_size)
         return b"".join(iter(lambda: member.read(_PIECE), b""))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from datetime import timedelta
 
 import torch
@@ -90,6 +91,8 @@ def wrap(model: nn.Module, device: torch.device, sync_bn: bool, find_unused: boo
         return model
     if sync_bn and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    # Kernels of 1x1x1 have several names for one layout.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     ids = [device.index] if device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(
         model, device_ids=ids, find_unused_parameters=find_unused, gradient_as_bucket_view=True

@@ -119,7 +119,7 @@ def train_step(model, optimizer, scaler, objective, batches, cfg, device):
     skipped = not_finite.any()
     if not scaler.is_enabled():  # which handles gradients that overflow, and skips by itself
         skipped |= ~norm.isfinite()
-    skipped = distributed.all_max(skipped.float())
+    skipped = distributed.all_max(skipped.to(torch.float32))
     optimizer.found_inf = skipped  # 1: a fused optimiser changes nothing (the scaler's interface)
     scaler.step(optimizer)
     scaler.update()

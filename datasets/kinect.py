@@ -19,10 +19,11 @@ FOCAL_BASELINE = 580 * 0.075  # pixel metres
 DISPARITY_STEP = 1 / 8  # pixels
 RANGE = (0.5, 6.5)  # metres; farther and nearer, nothing is measured
 _SIGMA = 0.08  # pixels: random error of the disparity
-_DRIFT = 0.25  # pixels: smooth error of the disparity, from calibration and the lens
-_JITTER = 0.9  # pixels: how far an edge in the depth image is from where it should be
+_DRIFT = 0.5  # pixels: smooth error of the disparity, from calibration and the lens
+_JITTER = 1.2  # pixels: how far an edge in the depth image is from where it should be
+_MIRROR_GLOSS = 0.8  # from here on, a pattern may come back from behind: glass, mirrors
 _SHADOW_TOLERANCE = 0.75  # pixels
-_WEAK = 0.008  # signal below which the pattern is lost
+_WEAK = 0.011  # signal below which the pattern is lost
 _FILL = 4.0  # pixels: holes are filled up to this distance, as in the published depth of NYUv2
 _BORDER = 8  # pixels without depth around the image
 
@@ -35,7 +36,10 @@ def kinect_depth(depth, slope, albedo, gloss, rng):
     """
     depth = np.asarray(depth, dtype=np.float64)
     lost = _unmeasured(depth, slope, albedo, gloss, rng)
-    seen = _shift(depth, rng)
+    # Where glass and mirrors send a pattern back, it is that of something farther away.
+    behind = (gloss > _MIRROR_GLOSS) & (_smooth_noise(rng, depth.shape, 25.0) > 0)
+    lost &= ~behind
+    seen = _shift(np.where(behind, depth * rng.uniform(1.1, 1.8), depth), rng)
     with np.errstate(divide="ignore"):
         disparity = FOCAL_BASELINE / seen
     disparity += _smooth_noise(rng, depth.shape, 1.5) * _SIGMA

@@ -13,7 +13,7 @@ from constants import GRID, VOXEL_SIZE
 from datasets import room_furniture as models
 from datasets.geometry import grid_origin
 from datasets.room_furniture import Model, paint
-from datasets.room_parts import bounds, overlap
+from datasets.room_parts import moved_bounds, overlap
 
 WALL = 0.02  # metres, beyond the floor plan: with voxels of 2 cm, NYUv2's walls are two thick
 _TRIES = 40
@@ -22,6 +22,7 @@ _HEIGHT = (1.34, 0.13, 0.85, 1.65)
 _PITCH = (-12.6, 7.0, -31.0, 6.0)  # degrees, upwards
 _ROLL = (-0.3, 2.8, -9.0, 9.0)
 _YAW = 44.0  # at most
+_OUTLINE = (0.05, 0.5)  # where label 255 begins behind NYUv2's walls
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Layout:
     pose: np.ndarray  # (4, 4) float32, camera to world
     floor: list  # rectangles (x0, y0, x1, y1) inside the room, metres
     height: float  # of the ceiling
+    outline: float = 0.0  # metres by which the annotated floor plan reaches beyond the walls
     structure: list = field(default_factory=list)  # parts: floor, walls, ceiling, rugs
     objects: list = field(default_factory=list)  # lists of parts, one per piece of furniture
     runs: list = field(default_factory=list)  # WallRun
@@ -63,23 +65,35 @@ class Layout:
         others = [part for part in placed if part.raw_class not in _THROUGH_WALLS]
         return mounted + self.structure + others
 
-    def in_view(self, x, y):
-        """Whether a spot is inside the voxel grid and about where the camera looks."""
-        forward = self.pose[:2, 2]
-        along = x * forward[0] + y * forward[1]
-        across = abs(x * forward[1] - y * forward[0])
+    def annotated(self):
+        """The floor plan as an annotator would outline it: beyond it, labels are 255."""
+        m = self.outline
+        return [(x0 - m, y0 - m, x1 + m, y1 + m) for x0, y0, x1, y1 in self.floor]
+
+    def in_view(self, spots):
+        """Which spots (n, 2) are in the voxel grid, about where the camera looks and behind no
+        wall: (n,) bool."""
+        spots = np.asarray(spots, dtype=np.float64).reshape(-1, 2)
+        forward = self.pose[:2, 2].astype(np.float64)
+        along = spots[:, 0] * forward[0] + spots[:, 1] * forward[1]
+        across = np.abs(spots[:, 0] * forward[1] - spots[:, 1] * forward[0])
         low, high = self.origin[:2], self.origin[:2] + VOXEL_SIZE * GRID[0]
-        in_grid = low[0] < x < high[0] and low[1] < y < high[1]
-        return in_grid and along > 0.9 and across < 0.62 * along
+        seen = ((spots > low) & (spots < high)).all(axis=1) & (along > 0.9)
+        seen &= across < 0.62 * along
+        # Where the line of sight leaves the floor plan, there is a wall.
+        steps = np.linspace(0, 1, 25)[:, None, None] * spots
+        corners = np.array(self.floor)
+        inside = (steps[:, :, None] >= corners[:, :2]) & (steps[:, :, None] <= corners[:, 2:])
+        return seen & inside.all(axis=3).any(axis=2).all(axis=0)
 
     def place(self, model, yaw, x, y, z=0.0, mounted=False):
         """Put a model there unless it would stick out or overlap. Returns its parts or None.
 
         mounted: it may reach into a wall.
         """
-        parts = [part.moved(yaw, np.array([x, y, z])) for part in model.parts]
-        corners = np.array([bounds(part) for part in parts])  # (n, 2, 3)
-        low, high = corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)
+        position = np.array([x, y, z])
+        lows, highs = moved_bounds(model.parts, yaw, position)
+        low, high = lows.min(axis=0), highs.max(axis=0)
         margin = 0.05 if mounted else 0.0
         inside = any(
             low[0] > x0 - margin and low[1] > y0 - margin
@@ -90,23 +104,24 @@ class Layout:
             return None
         if any((low < top).all() and (high > bottom).all() for bottom, top in self.reserved):
             return None
-        close = (corners[:, None, 0] < self._high) & (corners[:, None, 1] > self._low)
-        for i, k in np.argwhere(close.all(axis=2)):
-            if overlap(parts[i], self._parts[k]):
+        close = ((lows[:, None] < self._high) & (highs[:, None] > self._low)).all(axis=2)
+        for i in np.flatnonzero(close.any(axis=1)):
+            part = model.parts[i].moved(yaw, position)
+            if any(overlap(part, self._parts[k]) for k in np.flatnonzero(close[i])):
                 return None
+        parts = [part.moved(yaw, position) for part in model.parts]
         self._parts += parts
-        self._low = np.concatenate([self._low, corners[:, 0]])
-        self._high = np.concatenate([self._high, corners[:, 1]])
+        self._low = np.concatenate([self._low, lows])
+        self._high = np.concatenate([self._high, highs])
         self.objects.append(parts)
         return parts
 
     def taken(self):
         """Fraction of the floor in view that has something on it."""
-        spots = []
-        for x0, y0, x1, y1 in self.floor:
-            x, y = np.mgrid[x0:x1:0.15, y0:y1:0.15]
-            spots += [spot for spot in zip(x.flat, y.flat, strict=True) if self.in_view(*spot)]
-        spots = np.array(spots).reshape(-1, 1, 2)
+        spots = np.concatenate(
+            [np.mgrid[a:c:0.2, b:d:0.2].reshape(2, -1).T for a, b, c, d in self.floor]
+        )
+        spots = spots[self.in_view(spots)][:, None]
         covered = (spots > self._low[:, :2]) & (spots < self._high[:, :2])
         return covered.all(axis=2).any(axis=1).mean() if len(spots) else 1.0
 
@@ -138,10 +153,11 @@ class Layout:
 
     def _first_free(self, rng, model, spots, z, mounted, seen):
         take_hidden = rng.random() > seen
-        spots = sorted(spots, key=lambda spot: not self.in_view(*spot[1:]))
-        for yaw, x, y in spots:
-            if not take_hidden and not self.in_view(x, y):
+        seen_spots = self.in_view([spot[1:] for spot in spots])
+        for i in np.argsort(~seen_spots, kind="stable"):
+            if not take_hidden and not seen_spots[i]:
                 return None
+            yaw, x, y = spots[i]
             if self.place(model, yaw, x, y, z, mounted) is not None:
                 return model, yaw, x, y, z
         return None
@@ -179,7 +195,7 @@ _THROUGH_WALLS = (models.RAW["window"], models.RAW["door"])
 def make_layout(rng):
     """Draw a whole room."""
     pose, floor = _camera_and_plan(rng)
-    layout = Layout(pose, floor, height=rng.uniform(2.35, 3.2))
+    layout = Layout(pose, floor, rng.uniform(2.2, 3.1), outline=rng.uniform(*_OUTLINE))
     _build(rng, layout)
     _reserve_view(layout)
     _openings(rng, layout)
@@ -220,13 +236,13 @@ def _camera_and_plan(rng):
         # High cameras look down more.
         height = _clipped(rng, *_HEIGHT) - 0.2 * (pitch - math.radians(_PITCH[0]))
         pose = camera_pose(yaw, pitch, roll, height)
-        width, front, back = rng.uniform(2.4, 5.2), rng.uniform(1.8, 4.6), rng.uniform(0.4, 1.6)
+        width, front, back = rng.uniform(2.4, 5.2), rng.uniform(1.6, 4.4), rng.uniform(0.4, 1.6)
         # It stands off-centre, so that it looks into the room.
         left = width * min(max(0.5 + 0.5 * math.sin(yaw) + rng.normal(0, 0.12), 0.1), 0.9)
         main = (-left, -back, width - left, front)
         reach = _distance_to_border(main, pose[:2, 2])
         # Where the grid reaches to the camera, SSCNet's data hold pixels without depth as points.
-        if grid_origin(pose)[1] > 0.02 and min(left, width - left) > 0.4 and 1.8 < reach < 5.2:
+        if grid_origin(pose)[1] > 0.02 and min(left, width - left) > 0.4 and 1.6 < reach < 5.0:
             return pose, _with_annex(rng, main)
 
 
@@ -237,25 +253,25 @@ def _distance_to_border(rectangle, direction):
 
 
 def _with_annex(rng, main):
-    """Half of the rooms go on: in an alcove, or behind a doorway."""
+    """Most rooms go on: in an alcove, or behind a doorway."""
     x0, y0, x1, y1 = main
     kind = rng.random()
-    if kind > 0.6:
+    if kind > 0.7:
         return [main]
     side = ("front", "front", "left", "right")[int(rng.integers(4))]
     # Along the wall: [low, high]; the annex is first drawn in front of y = 0.
     low, high = (x0, x1) if side == "front" else (max(y0, 0.3), y1)
     if high - low < 1.6:
         return [main]
-    deep = rng.uniform(0.8, 3.0)
-    if kind < 0.25:  # an alcove
+    deep = rng.uniform(1.0, 3.5)
+    if kind < 0.3:  # an alcove
         wide = rng.uniform(1.2, high - low)
         start = rng.uniform(low, high - wide)
         local = [(start, 0.0, start + wide, deep)]
     else:  # a doorway to another room
         wide, thick = rng.uniform(0.8, 1.5), rng.uniform(0.08, 0.16)
         start = rng.uniform(low + 0.05, high - wide - 0.05)
-        before, after = rng.uniform(0.3, 2.5, size=2)
+        before, after = rng.uniform(0.4, 3.0, size=2)
         local = [
             (start, 0.0, start + wide, thick),
             (start - before, thick, start + wide + after, thick + deep),
@@ -367,9 +383,11 @@ def _openings(rng, layout):
 
 def _bedroom(rng, room):
     bed = None
-    for _ in range(3):
+    for _ in range(8):
+        if bed:
+            break
         make = models.bunk_bed if rng.random() < 0.12 else models.bed
-        bed = bed or room.against_wall(rng, make(rng), seen=1.0)
+        bed = room.against_wall(rng, make(rng), seen=1.0)
     if bed:
         low, high = bed[0].extent()
         for side in (-1, 1):
@@ -415,7 +433,7 @@ def _living_room(rng, room):
     if rng.random() < 0.7:
         _television(rng, room)
     for make, chance in (
-        (models.sofa, 0.35), (models.tub_chair, 0.5), (models.bookshelf, 0.45),
+        (models.sofa, 0.2), (models.tub_chair, 0.5), (models.bookshelf, 0.45),
         (models.dresser, 0.4), (models.wardrobe, 0.15), (models.ottoman, 0.2),
     ):  # fmt: skip
         if rng.random() < chance:
@@ -500,17 +518,22 @@ def _store(rng, room):
 
 # name: how often, who furnishes it
 _ROOMS = {
-    "bedroom": (0.25, _bedroom), "living room": (0.2, _living_room), "office": (0.17, _office),
+    "bedroom": (0.26, _bedroom), "living room": (0.22, _living_room), "office": (0.17, _office),
     "kitchen": (0.14, _kitchen), "dining room": (0.1, _dining_room), "bathroom": (0.07, _bathroom),
     "store": (0.07, _store),
 }  # fmt: skip
 
-_ANY = (
-    models.wardrobe, models.wardrobe, models.dresser, models.dresser, models.bookshelf,
-    models.bookshelf, models.counter, models.filing_cabinet, models.sofa, models.bed,
-    models.tub_chair, models.fridge, models.desk, models.dining_table, models.coffee_table,
-    models.bunk_bed,
-)  # fmt: skip
+# What fills rooms up, and how often.
+_ANY = [
+    make
+    for make, often in (
+        (models.wardrobe, 4), (models.dresser, 3), (models.bookshelf, 2), (models.counter, 2),
+        (models.sofa, 2), (models.dining_table, 2), (models.filing_cabinet, 1), (models.bed, 2),
+        (models.tub_chair, 1), (models.fridge, 1), (models.desk, 1), (models.carton, 1),
+        (models.office_chair, 1),
+    )
+    for _ in range(often)
+]  # fmt: skip
 _SMALL = (models.books, models.vase, models.small_plant, models.carton, models.table_lamp)
 
 
@@ -589,18 +612,20 @@ def _decorate(rng, room, placed, chance):
 
 def _fill_up(rng, room):
     """Add furniture of any kind until a part of the floor in view, drawn at random, is taken."""
-    target = rng.uniform(0.15, 0.6)
-    for _ in range(8):
+    target = rng.uniform(0.2, 0.75)
+    for _ in range(10):
         if room.taken() >= target:
             return
         make = _pick(rng, _ANY)
         if make is models.desk:
             _workplace(rng, room)
-        elif rng.random() < 0.8:
-            _decorate(rng, room, room.against_wall(rng, make(rng), seen=1.0), 0.35)
+            continue
+        model = make(rng)
+        if model.extent()[1][2] > 1.3 or rng.random() < 0.75:
+            placed = room.against_wall(rng, model, seen=1.0)
         else:
-            placed = room.anywhere(rng, make(rng), yaw=_quarter(rng), seen=1.0)
-            _decorate(rng, room, placed, 0.35)
+            placed = room.anywhere(rng, model, yaw=_quarter(rng), seen=1.0)
+        _decorate(rng, room, placed, 0.35)
 
 
 def _clutter(rng, room):

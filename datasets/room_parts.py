@@ -78,15 +78,27 @@ def bounds(part):
     return part.center - reach, part.center + reach
 
 
-def contains(part, points, margin=0.0):
-    """Whether points lie in the part grown by `margin`.
+def moved_bounds(parts, yaw, position):
+    """bounds() of parts after Part.moved, without moving them: two arrays (n, 3)."""
+    turn = rotation_z(yaw)
+    centers = apply(turn, np.array([part.center for part in parts])) + position
+    axes = apply(turn, np.array([part.rotation.T for part in parts]))  # (n, own axis, 3)
+    half = np.array([part.half for part in parts])
+    reach = sum(np.abs(axes[:, k]) * half[:, k, None] for k in range(3))
+    return centers - reach, centers + reach
 
-    points: three broadcastable arrays, x, y and z. Returns bool of their common shape.
+
+def contains(part, points, cube=0.0):
+    """Whether points lie in the part, or the cubes around them reach its faces.
+
+    points: three broadcastable arrays, x, y and z; cube: half the side of an axis-parallel cube.
+    Returns bool of their common shape.
     """
+    grown = part.half + cube * np.abs(part.rotation).sum(axis=0)
     offsets = [p - c for p, c in zip(points, part.center, strict=True)]
     x, y, z = (
-        sum(r * o for r, o in zip(axis, offsets, strict=True)) / (half + margin)
-        for axis, half in zip(part.rotation.T, part.half, strict=True)
+        sum(r * o for r, o in zip(axis, offsets, strict=True)) / half
+        for axis, half in zip(part.rotation.T, grown, strict=True)
     )
     if part.shape == "box":
         return (np.abs(x) <= 1) & (np.abs(y) <= 1) & (np.abs(z) <= 1)

@@ -156,7 +156,7 @@ def _noise(points, lattice):
 
 def _wood(points, lattice):
     grain = _noise(points * np.array([0.15, 1.0, 1.0]), lattice)
-    return 0.5 + 0.5 * np.sin(2 * np.pi * (points[:, 1] * 0.7 + 2.5 * grain))
+    return 0.5 + 0.5 * np.sin(2 * np.pi * (points[:, 1] * 0.7 + 0.9 * grain))
 
 
 TEXTURES = {

@@ -51,7 +51,7 @@ def make_room(seed, split, index):
     rgb, albedo, gloss = shade(parts, view, layout.height, color_rng)
     depth = kinect_depth(view.depth, view.slope, albedo, gloss, sensor_rng)
     return Room(
-        labels=voxelize(parts, layout.floor, pose, origin),
+        labels=voxelize(parts, layout.annotated(), pose, origin),
         pose=pose,
         origin=origin,
         K=NYU_INTRINSICS,
@@ -78,8 +78,8 @@ def _generators(seed, split, index):
 def voxelize(parts, floor, pose, origin):
     """Labels at 2 cm: (240, 144, 240) uint8, raw classes.
 
-    A voxel belongs to the first part that is within half a voxel of its centre: so what is thinner
-    than a voxel is not lost, and a point on a surface is in a labelled voxel. As in SSCNet's data,
+    A voxel belongs to the first part that it touches: so what is thinner than a voxel is not lost,
+    and a point on a surface is in a labelled voxel. As in SSCNet's data,
     objects are solid, what is occupied outside the field of view of the virtual camera becomes 0,
     and what is neither occupied nor above the floor plan, 255.
 
@@ -105,7 +105,7 @@ def voxelize(parts, floor, pose, origin):
             continue
         points = x[:, None, None], forward[None, None, :], up[None, :, None]
         block = labels[window]
-        block[contains(part, points, margin=size / 2) & (block == 0)] = part.raw_class
+        block[contains(part, points, cube=size / 2) & (block == 0)] = part.raw_class
 
     _forget_unseen(labels, centers, pose)
     above_floor = np.zeros((FINE_GRID[0], FINE_GRID[2]), dtype=bool)
@@ -118,8 +118,9 @@ def voxelize(parts, floor, pose, origin):
 
 def _forget_unseen(labels, centers, pose):
     """Empty the occupied voxels outside the virtual camera's field of view."""
-    voxels = np.argwhere(labels)
-    x, up, forward = (center[index] for center, index in zip(centers, voxels.T, strict=True))
+    voxels = np.flatnonzero(labels > 0)
+    indices = np.unravel_index(voxels, labels.shape)
+    x, up, forward = (center[index] for center, index in zip(centers, indices, strict=True))
     pose = pose.astype(np.float64)
     offsets = [p - t for p, t in zip((x, forward, up), pose[:3, 3], strict=True)]
     cam_x, cam_y, cam_z = (
@@ -130,4 +131,4 @@ def _forget_unseen(labels, centers, pose):
         u, v = fx * cam_x / cam_z + cx, fy * cam_y / cam_z + cy
     rows, columns = IMAGE_SIZE
     seen = (cam_z > 0) & (u > -0.5) & (u < columns - 0.5) & (v > -0.5) & (v < rows - 0.5)
-    labels[tuple(voxels[~seen].T)] = 0
+    labels.reshape(-1)[voxels[~seen]] = 0

@@ -1,0 +1,87 @@
+"""Figures of prepared folders side by side, a scene's mean each, as a Markdown table.
+
+    python benchmarks/room_statistics.py data/rooms /path/to/NYU > table.md
+
+TSDF-CAD is looked for in ROOT/cad and in NYUCAD beside ROOT.
+"""
+
+import argparse
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES  # noqa: E402
+from datasets import nyu  # noqa: E402
+from errors import exit_on_input_error  # noqa: E402
+
+
+@exit_on_input_error
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("roots", nargs="+", type=Path, help="prepared folders")
+    roots = parser.parse_args().roots
+    columns = [statistics(root) for root in roots]
+    print("| mean of a scene |" + "".join(f" {root.name} |" for root in roots))
+    print("|---|" + "---|" * len(roots))
+    for name in columns[0]:
+        print(f"| {name} |" + "".join(f" {column[name]} |" for column in columns))
+
+
+def statistics(root):
+    """{figure: text} over all scenes of a prepared folder."""
+    cad_root = next((p for p in (root / "cad", root.parent / "NYUCAD") if p.is_dir()), None)
+    scenes = [scene for split in nyu.SPLITS for scene in nyu.find_scenes(root, split, cad_root)]
+    with ProcessPoolExecutor() as pool:
+        rows = list(pool.map(scene_figures, scenes, chunksize=8))
+    mean = {key: np.mean([row[key] for row in rows], axis=0) for key in rows[0]}
+    occupied = mean["SC voxels, occupied"] / mean["SC voxels"]
+    table = {"scenes": f"{len(rows)}"}
+    for key in ("voxels with a pixel", "SSC voxels", "SC voxels", "SC voxels, occupied"):
+        table[key] = f"{mean[key]:.0f}"
+    table["SC IoU of everything occupied"] = f"{occupied:.1%}"
+    for key in ("pixels that lie in an occupied voxel", "TSDF below -0.5", "TSDF of 0"):
+        table[key] = f"{mean[key]:.1%}"
+    if cad_root:
+        table["correlation of TSDF and TSDF-CAD"] = f"{mean['correlation']:.3f}"
+    else:
+        table["correlation of TSDF and TSDF-CAD"] = ""
+    present = np.mean([row["voxels"] > 0 for row in rows], axis=0)
+    for index, name in enumerate((*CLASS_NAMES, "ignored (255)")):
+        table[f"{name}: voxels (with a pixel; in scenes)"] = (
+            f"{mean['voxels'][index]:.0f} ({mean['seen'][index]:.0f}; {present[index]:.0%})"
+        )
+    return table
+
+
+def scene_figures(scene):
+    label, mapping = nyu.read_label(scene.label), nyu.read_mapping(scene.mapping)
+    tsdf, weight = nyu.read_tsdf(scene.tsdf), nyu.read_label_weight(scene.tsdf)
+    occupied = (label > 0) & (label != IGNORE_INDEX)
+    seen = mapping != NO_PIXEL
+    scored = weight & (label != IGNORE_INDEX)
+    figures = {
+        "voxels with a pixel": seen.sum(),
+        "SSC voxels": scored.sum(),
+        "SC voxels": (scored & ~seen).sum(),
+        "SC voxels, occupied": (scored & ~seen & occupied).sum(),
+        "pixels that lie in an occupied voxel": (seen & occupied).sum() / max(seen.sum(), 1),
+        "TSDF below -0.5": (tsdf < -0.5).mean(),
+        "TSDF of 0": (tsdf == 0).mean(),
+    }
+    classes = [*range(NUM_CLASSES), IGNORE_INDEX]
+    figures["voxels"] = np.bincount(label.reshape(-1), minlength=256)[classes]
+    figures["seen"] = np.bincount(label[seen], minlength=256)[classes]
+    if scene.tsdf_cad is not None:
+        cad = nyu.read_tsdf(scene.tsdf_cad)
+        figures["correlation"] = np.corrcoef(tsdf.reshape(-1), cad.reshape(-1))[0, 1]
+    return figures
+
+
+if __name__ == "__main__":
+    main()

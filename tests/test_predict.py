@@ -4,32 +4,28 @@ import functools
 import re
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 import trimesh
+from debug_checkpoint import write_debug_checkpoint
 from make_nyu import make_nyu_root
 from raw_scene import NYU, REAL_BIN, REAL_DEPTH, camera_pose, needs_real_data, room_frame
 from scipy.ndimage import binary_dilation
 
 import predict
-from config import load_config, to_plain
 from constants import CLASS_COLORS, NO_PIXEL
 from datasets.geometry import NYU_INTRINSICS, backproject, grid_origin
 from datasets.nyu import NYUDataset
 from datasets.tsdf import tsdf_from_depth
 from datasets.voxels import encode_depth, mapping_from_depth, read_bin
 from errors import InputError
-from models import build_model
-from utils.checkpoint import save_checkpoint
 from utils.completion import SceneCompleter, known_labels, prepare_frame
 from utils.evaluation import evaluate
 from utils.mesh import cube_mesh
 
-ROOT = Path(__file__).parents[1]
 POSE = camera_pose(yaw=15, pitch=15, height=1.3)
 
 
@@ -40,12 +36,7 @@ def checkpoint(tmp_path_factory):
 
     def write(volume="tsdf"):
         path = folder / f"{volume}.pth"
-        if not path.exists():
-            cfg = load_config(ROOT / "configs/debug.yaml")
-            torch.manual_seed(0)
-            meta = {"config": to_plain(cfg), "input": volume, "epoch": 1}
-            save_checkpoint(path, build_model(cfg.model), meta)
-        return path
+        return path if path.exists() else write_debug_checkpoint(path, volume)
 
     return write
 

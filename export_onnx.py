@@ -1,0 +1,140 @@
+"""Export a trained network to ONNX, and check it with onnxruntime against PyTorch.
+
+    python export_onnx.py --pretrained_path checkpoint/nyu_small_student.pth --output student.onnx
+
+Inputs, of one frame:
+    image    (1, 3, 480, 640) float32, ImageNet-normalised RGB
+    mapping  (1, 60, 36, 60) int64, pixel v * 640 + u of a voxel, 307200 none
+    tsdf     (1, 1, 60, 36, 60) float32 in [-1, 1]
+Output: logits (1, 12, 60, 36, 60) float32, of the classes of constants.py. prepare_frame of
+utils/completion.py makes the inputs from a frame of any camera, and known_labels the labels.
+
+The file is written only if no logit differs by more than 1e-4. Needs onnx, onnxscript and
+onnxruntime.
+"""
+
+import argparse
+import logging
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from config import parse_settings
+from constants import GRID, IMAGE_SIZE, NO_PIXEL, NO_VOXEL, NUM_PIXELS, NUM_VOXELS
+from errors import InputError, exit_on_input_error
+from models import prepare_for_inference
+from utils.completion import read_network
+from utils.files import atomic_file
+
+TOLERANCE = 1e-4
+OPSET = 18  # the first with the antialiased resizing that model.image_scale asks for
+INPUTS = ("image", "mapping", "tsdf")
+
+
+class VoxelwiseNetwork(nn.Module):
+    """The network with the mapping given by voxel: every voxel samples the features of its pixel.
+
+    models/projection.py goes over the visible pixels, whose number varies; ONNX wants fixed shapes.
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, mapping: Tensor, tsdf: Tensor) -> Tensor:
+        """Shapes and values as in the module's description; returns logits."""
+        feature, _ = self.model.net_2d(image)
+        align_corners = self.model.net_2d.head.feature_align_corners
+        pixel = mapping.flatten(1)
+        rows, columns = IMAGE_SIZE
+        position = torch.stack([pixel % columns, pixel // columns], dim=-1).to(feature.dtype)
+        size = torch.tensor([columns, rows], dtype=feature.dtype, device=feature.device)
+        # From -1 to 1: between the centres of the outermost pixels, or between their outer borders.
+        place = 2 * position / (size - 1) - 1 if align_corners else (2 * position + 1) / size - 1
+        seen = F.grid_sample(
+            feature, place[:, :, None], padding_mode="border", align_corners=align_corners
+        )
+        volume = torch.where((pixel != NO_PIXEL)[:, None], seen[..., 0], 0.0).unflatten(2, GRID)
+        # models.projection.fill_holes, over the whole volume.
+        mean = F.avg_pool3d(volume, 3, stride=1, padding=1)
+        volume = torch.where(volume == 0, mean, volume)
+        return self.model.ssc_net(volume + self.model.tsdf_net(tsdf))
+
+
+def made_up_inputs(seed: int) -> dict[str, Tensor]:
+    """image, mapping and tsdf of no scene at all, by seed; and mapping2d, which PyTorch takes."""
+    rng = np.random.default_rng(seed)
+    mapping = np.full(NUM_VOXELS, NO_PIXEL)
+    voxels = rng.choice(NUM_VOXELS, 5000, replace=False)
+    mapping[voxels] = rng.choice(NUM_PIXELS, 5000, replace=False)
+    mapping2d = np.full(NUM_PIXELS, NO_VOXEL)
+    mapping2d[mapping[voxels]] = voxels
+    return {
+        "image": torch.from_numpy(rng.standard_normal((1, 3, *IMAGE_SIZE), dtype=np.float32)),
+        "mapping": torch.from_numpy(mapping).view(1, *GRID),
+        "mapping2d": torch.from_numpy(mapping2d).view(1, *IMAGE_SIZE),
+        "tsdf": torch.from_numpy(rng.uniform(-1, 1, (1, 1, *GRID)).astype(np.float32)),
+    }
+
+
+def export(model) -> bytes:
+    """The ONNX file of a network in evaluation mode. Raises InputError without the packages."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"{error}: pip install onnx onnxscript onnxruntime") from error
+    inputs = made_up_inputs(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about its own parts
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            VoxelwiseNetwork(model).eval(), tuple(inputs[key] for key in INPUTS),
+            input_names=INPUTS, output_names=["logits"],
+            opset_version=OPSET, dynamo=True, verbose=False,
+        )  # fmt: skip
+    return program.model_proto.SerializeToString()
+
+
+@torch.inference_mode()
+def largest_difference(content: bytes, model, seeds) -> float:
+    """Between the logits of onnxruntime and those of the network itself, on made-up inputs."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(f"{error}: pip install onnxruntime") from error
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    differences = []
+    for seed in seeds:
+        inputs = made_up_inputs(seed)
+        (found,) = session.run(None, {key: inputs[key].numpy() for key in INPUTS})
+        expected = model(inputs["image"], inputs["mapping2d"], inputs["tsdf"]).logits.numpy()
+        differences.append(np.abs(found - expected).max())
+    return float(max(differences))
+
+
+@exit_on_input_error
+def main():
+    parser = argparse.ArgumentParser(description="Export a trained network to ONNX.")
+    parser.add_argument("--pretrained_path", required=True, help="checkpoint, ours or original")
+    parser.add_argument("--output", required=True, metavar="FILE.onnx")
+    args = parse_settings(parser)
+    model = prepare_for_inference(read_network(args.pretrained_path, args.overrides).model)
+    content = export(model)
+    difference = largest_difference(content, model, seeds=(1, 2, 3))
+    if not difference <= TOLERANCE:
+        raise InputError(
+            f"{args.output} not written: its logits differ by {difference:.1e} from PyTorch's; try "
+            "other versions of onnx and onnxruntime"
+        )
+    with atomic_file(args.output) as file:
+        file.write(content)
+    print(f"written: {args.output}, {len(content) / 1e6:.1f} MB")
+    print(f"largest difference from PyTorch on three made-up inputs: {difference:.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ All scenes in parallel. What exists and is intact is kept, so a run that was sto
 
 # ruff: noqa: E402  (threads are limited before NumPy is imported)
 import argparse
+import io
 import itertools
 import math
 import os
@@ -122,12 +123,22 @@ def find_frames(folder):
     return frames
 
 
+class BoundedFile(io.FileIO):
+    """A file for HDF5, which else reads as much as a damaged file asks for, past its end too."""
+
+    def readinto(self, buffer):
+        size = memoryview(buffer).nbytes
+        if size > MAX_CHUNK or super().readinto(buffer) != size:
+            raise OSError(f"{size} bytes are to be read at once, or behind the end")
+        return size
+
+
 def open_images(file):
     """The data set `images` of an open .mat, if it lies in it and can be unpacked within bounds."""
+    if not isinstance(file.get("images", getlink=True), h5py.HardLink):
+        raise ValueError("images lies in another file, or nowhere")
     images = file["images"]
-    if not isinstance(file.get("images", getlink=True), h5py.HardLink) or images.is_virtual:
-        raise ValueError("images lies in another file")
-    if images.external:
+    if images.is_virtual or images.external:
         raise ValueError("images lies in another file")
     if math.prod(images.chunks or ()) > MAX_CHUNK:
         raise ValueError(f"images has chunks of more than {MAX_CHUNK} values")
@@ -171,7 +182,7 @@ def find_images(source):
             raise InputError(f"{source}: no images NYUxxxx_rgb.png or .jpg in it; is --rgb right?")
         return images
     try:
-        with h5py.File(source) as file:
+        with BoundedFile(source) as raw, h5py.File(raw) as file:
             shape, dtype = open_images(file).shape, file["images"].dtype
     except Exception as error:  # whatever HDF5 has in store for damaged files
         raise InputError(
@@ -220,7 +231,7 @@ def prepare_image(source, scene, folder):
     if from_mat:
         path, index = source
         try:
-            with h5py.File(path) as mat:
+            with BoundedFile(path) as raw, h5py.File(raw) as mat:
                 image = read_frame(open_images(mat), index).transpose(
                     2, 1, 0
                 )  # MATLAB's axes are reversed

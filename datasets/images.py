@@ -36,7 +36,8 @@ def decode(data, flags, path):
     if size is not None and size != IMAGE_SIZE:
         raise InputError(f"{path}: {size[1]}x{size[0]} pixels; images of NYUv2 have 640x480")
     image = None
-    if size is not None and not _is_broken_jpeg(data):
+    is_whole = _is_whole_png if data.startswith(_PNG) else _is_whole_jpeg
+    if size is not None and is_whole(data):
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         except cv2.error:
@@ -58,6 +59,14 @@ def _declared_size(data):
     return None
 
 
+def _is_whole_png(data):
+    """Whether every chunk lies in the file: OpenCV takes the memory that a chunk asks for."""
+    position = len(_PNG)
+    while position < len(data) and data[position + 4 : position + 8] != b"IEND":
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    return position + 12 <= len(data)
+
+
 def _declared_size_of_jpeg(data):
     position = len(_JPEG)
     while marker := _MARKER.search(data, position):
@@ -73,10 +82,8 @@ def _declared_size_of_jpeg(data):
     return None
 
 
-def _is_broken_jpeg(data):
-    if not data.startswith(_JPEG):
-        return False
+def _is_whole_jpeg(data):
     # Some versions of OpenCV make up the rest of a JPEG that was cut off, that is, of one without
     # an end-of-image marker behind its last start-of-scan marker.
     cut_off = data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    return cut_off or data.count(b"\xff\xda") > MAX_SCANS
+    return not cut_off and data.count(b"\xff\xda") <= MAX_SCANS

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 LIMIT_SECONDS = 20  # of one read, on a busy machine
-LIMIT_RESIDENT = 400 << 20  # bytes by which a format's process may grow over all its reads
+LIMIT_RESIDENT = 200 << 20  # bytes by which a format's process may grow over all its reads
 LIMIT_VIRTUAL = 8 << 30
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 WORDS = {

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import resource
 import shutil
 import struct
 import time
@@ -501,6 +502,18 @@ def test_bombs_take_no_memory(root, packing, honest):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 80e6
+
+
+@pytest.mark.parametrize("length", [1 << 28, 0xFF800000, 0xFFFFFFFF])
+@pytest.mark.parametrize("chunk", [b"IDAT", b"tEXt"])
+def test_chunks_of_a_png_that_claim_to_be_huge(root, length, chunk):
+    path = root / "test" / "RGB" / "NYU0001_rgb.png"
+    data = path.read_bytes()
+    at = data.index(b"IDAT") - 4
+    path.write_bytes(data[:at] + struct.pack(">I", length) + chunk + data[at + 8 :])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert_refused(lambda: nyu.read_image(path), path, "not an image, or damaged")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # kB
 
 
 def huge_jpeg(path):

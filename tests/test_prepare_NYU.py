@@ -338,3 +338,15 @@ def test_a_chunk_of_a_mat_file_that_unpacks_to_more(tmp_path):
     assert (cv2.imread(str(tmp_path / "NYU0001_rgb.png")) == 5).all()
     with pytest.raises(InputError, match="longer than it should be"):
         prepare_NYU.prepare_image(sources["0002"], "0002", tmp_path)
+
+
+@pytest.mark.parametrize("position, size", [(0, prepare_NYU.MAX_CHUNK + 1), (90, 11), (200, 1)])
+def test_hdf5_gets_no_more_than_there_is(position, size, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(100))
+    with prepare_NYU.BoundedFile(path) as file:
+        file.seek(position)
+        with pytest.raises(OSError, match=f"{size} bytes"):
+            file.readinto(bytearray(size))
+        file.seek(90)
+        assert file.readinto(bytearray(10)) == 10

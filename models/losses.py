@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from constants import IGNORE_INDEX, NO_VOXEL, NUM_CLASSES
+from models.projection import take_rows
 
 
 class LossCounts(NamedTuple):
@@ -70,9 +71,9 @@ def supervised_losses(
         loss_3d and loss_2d, unweighted scalars, float32.
     """
     counts = counts or count_losses(batch)
-    voxels = supervised_voxels(batch)
-    logits = out.logits.flatten(2).transpose(1, 2)[voxels].float()
-    labels = batch["label3d"].flatten(1)[voxels]
+    voxels = supervised_voxels(batch).flatten().nonzero().squeeze(1)
+    logits = take_rows(out.logits, voxels).float()
+    labels = batch["label3d"].flatten()[voxels]
     return {
         "loss_3d": _cross_entropy(logits, labels, label_smoothing, counts.voxels),
         "loss_2d": _cross_entropy(
@@ -96,7 +97,8 @@ def _semantic_distillation(student: Tensor, teacher: Tensor, labels: Tensor) -> 
 
     The centres are those of the classes present, without empty; the voxels include the empty ones.
     """
-    one_hot = F.one_hot(labels, NUM_CLASSES).to(student.dtype)
+    classes = torch.arange(NUM_CLASSES, device=labels.device)
+    one_hot = (labels.unsqueeze(1) == classes).to(student.dtype)
     size = one_hot.sum(dim=0)
     present = (size > 0).to(student.dtype)
     present[0] = 0
@@ -174,17 +176,16 @@ def distillation_losses(
     kd_t = _squared_distance(out.tsdf_feature, teacher_out.tsdf_feature)
     kd_t = kd_t / values_per_sample / samples
 
-    pairs = []
-    for student, teacher, labels, voxels in zip(
-        out.logits, teacher_out.logits, batch["label3d"], supervised_voxels(batch), strict=True
-    ):
-        where = voxels.nonzero().squeeze(1)
-        pairs.append(
-            _semantic_distillation(
-                student.flatten(1)[:, where].T.float(),
-                teacher.flatten(1)[:, where].T.float(),
-                labels.flatten()[where],
-            )
+    mask = supervised_voxels(batch)
+    voxels, sizes = mask.flatten().nonzero().squeeze(1), mask.sum(dim=1).tolist()
+    student, teacher, labels = (
+        rows.split(sizes)
+        for rows in (
+            take_rows(out.logits, voxels).float(),
+            take_rows(teacher_out.logits, voxels).float(),
+            batch["label3d"].flatten()[voxels],
         )
+    )
+    pairs = [_semantic_distillation(*rows) for rows in zip(student, teacher, labels, strict=True)]
     kd_sc, kd_sa = (torch.stack(terms).sum() / samples for terms in zip(*pairs, strict=True))
     return {"kd_t": kd_t, "kd_sc": kd_sc, "kd_sa": kd_sa}

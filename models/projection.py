@@ -153,6 +153,11 @@ def fill_holes(rows: Tensor, voxels: Tensor, batch_size: int) -> tuple[Tensor, T
     return _FillHoles.apply(rows, voxels, near, batch_size), near
 
 
+def _by_voxel(volume: Tensor) -> Tensor:
+    """(B, C, X, Y, Z) -> (B * X * Y * Z, C); a view of a channels-last volume."""
+    return volume.permute(0, 2, 3, 4, 1).reshape(-1, volume.shape[1])
+
+
 class _AddRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, volume, rows, voxels):
@@ -169,20 +174,40 @@ class _AddRows(torch.autograd.Function):
         return grad, _by_voxel(grad)[voxels], None
 
 
-def _by_voxel(volume: Tensor) -> Tensor:
-    """(B, C, 60, 36, 60) -> (B * 129600, C); a view of a channels-last volume."""
-    return volume.permute(0, 2, 3, 4, 1).reshape(-1, volume.shape[1])
-
-
 def add_rows(volume: Tensor, rows: Tensor, voxels: Tensor) -> Tensor:
     """Add rows to a volume at their voxels.
 
     Args:
-        volume: (B, C, 60, 36, 60) float.
+        volume: (B, C, X, Y, Z) float.
         rows: (N, C) float.
         voxels: (N,) int64 voxel indices, each once.
 
     Returns:
-        (B, C, 60, 36, 60) float, in the channels-last layout.
+        (B, C, X, Y, Z) float, in the channels-last layout.
     """
     return _AddRows.apply(volume, rows.to(volume.dtype), voxels)
+
+
+class _TakeRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, volume, voxels):
+        ctx.save_for_backward(voxels)
+        ctx.shape = volume.shape
+        return _by_voxel(volume)[voxels]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (voxels,) = ctx.saved_tensors
+        batch_size, channels, *grid = ctx.shape
+        result = grad.new_zeros(batch_size, *grid, channels)
+        result.view(-1, channels)[voxels] = grad
+        return result.permute(0, 4, 1, 2, 3), None
+
+
+def take_rows(volume: Tensor, voxels: Tensor) -> Tensor:
+    """The rows (N, C) of a volume (B, C, X, Y, Z) at voxels (N,), each given once.
+
+    Indexing would do, but its gradient provides for voxels given twice, which is slow.
+    """
+    return _TakeRows.apply(volume, voxels)

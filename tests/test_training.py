@@ -60,7 +60,7 @@ def test_four_optimiser_steps_equal_the_originals(golden, tiny_model, golden_bat
             norms[module] = torch.stack([g.norm() for g in grads]).norm().item()
         return clip(parameters, max_norm)
 
-    tolerances = [1e-5, 1e-3, 0.03, 0.05]
+    tolerances = [1e-5, 5e-3, 0.03, 0.05]
     pytest.MonkeyPatch().setattr(nn.utils, "clip_grad_norm_", spy)
     try:
         for step, tolerance in enumerate(tolerances):

@@ -272,13 +272,12 @@ def sofa(rng):
         side, wide = _pick(rng, (-1, 1)), rng.uniform(0.65, 0.8)
         x = sorted((side * (width / 2 - wide), side * width / 2))
         model.box("sofa", cover, x, (-depth / 2 - rng.uniform(0.5, 0.8), -depth / 2), (0, seat))
-    for _ in range(int(rng.integers(0, 3))):
+    if rng.integers(3):
         x = rng.uniform(-width / 2 + arm + 0.25, width / 2 - arm - 0.25)
         model.ellipsoid(
             "pillow", paint(rng, "fabric", "colour", "paper"), (x - 0.22, x + 0.22),
             (depth / 2 - 0.48, depth / 2 - 0.34), (seat + 0.06, seat + 0.42), tilt=-0.35,
         )  # fmt: skip
-        break
     model.surface(_centred(width - 2 * arm - 0.1), (-depth / 2 + 0.1, 0.0), seat + 0.06)
     return model
 

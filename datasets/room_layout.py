@@ -413,7 +413,7 @@ def _bedroom(rng, room):
 
 def _living_room(rng, room):
     couch = room.against_wall(rng, models.sofa(rng), seen=1.0)
-    if couch is None or rng.random() < 0.25:
+    if couch is None or rng.random() < 0.25:  # or one that divides the room
         couch = room.anywhere(rng, models.sofa(rng), yaw=_quarter(rng), seen=1.0) or couch
     if couch and rng.random() < 0.75:
         table = models.coffee_table(rng)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-SHAPES = ("box", "cylinder", "ellipsoid")
 _SIDES = 20  # of a cylinder, and around an ellipsoid
 _RINGS = 9  # of an ellipsoid, from pole to pole
 
@@ -33,7 +32,7 @@ class Part:
     A cylinder's axis is its own z; half[:2] are its radii.
     """
 
-    shape: str  # one of SHAPES
+    shape: str  # "box", "cylinder" or "ellipsoid"
     raw_class: int  # of SSCNet, 1..36
     material: Material
     center: np.ndarray  # (3,) float64

@@ -94,15 +94,18 @@ def shade(parts, view, room_height, rng):
         albedo[pixels] = one + (other - one) * mix
         gloss[pixels], glow[pixels] = material.gloss, material.glow
 
-    light = _light(view, normal, gloss, room_height, rng)
-    color = albedo * light["diffuse"] + (glow * 0.9)[:, None] * (0.4 + 0.6 * albedo)
-    color += light["highlight"][:, None]
+    diffuse, highlight = _light(view, normal, gloss, room_height, rng)
+    color = albedo * diffuse + (glow * 0.9)[:, None] * (0.4 + 0.6 * albedo)
+    color += highlight[:, None]
     rgb = _develop(color.reshape(*IMAGE_SIZE, 3), rng)
     return rgb, albedo.mean(axis=1).reshape(IMAGE_SIZE), gloss.reshape(IMAGE_SIZE)
 
 
 def _light(view, normal, gloss, room_height, rng):
-    """One or two lamps under the ceiling, the first of which casts shadows, and ambient light."""
+    """One or two lamps under the ceiling, the first of which casts shadows, and ambient light.
+
+    Returns what is to be multiplied by the albedo, (n, 3), and what is added to it, (n,).
+    """
     tint = 1 + rng.uniform(-0.12, 0.12, size=3)
     ambient = rng.uniform(0.3, 0.5)
     blurred = uniform_filter(view.depth, _AMBIENT_REACH)
@@ -120,7 +123,7 @@ def _light(view, normal, gloss, room_height, rng):
             strength = strength * np.where(_shadowed(view.scene, lamp, view.points), 0.35, 1.0)
         diffuse += (strength * cosine)[:, None] * tint
         highlight += 0.25 * gloss * strength * cosine**16
-    return {"diffuse": diffuse, "highlight": highlight}
+    return diffuse, highlight
 
 
 def _shadowed(scene, lamp, points):

@@ -90,10 +90,15 @@ def find_frames(args):
         frames = _paired_frames(args.rgb, args.depth, args.pose)
     else:
         frames = [Files(_key(args.rgb) or args.rgb.stem, args.rgb, args.depth, args.pose)]
-    names = [frame.name for frame in frames]
-    for name in names:
-        if names.count(name) > 1:
+    inputs = {path.resolve() for frame in frames for path in (frame.rgb, frame.depth)}
+    names = set()
+    for name in (frame.name for frame in frames):
+        if name in names:
             raise InputError(f"two frames would both be written as {name}: rename one")
+        names.add(name)
+        for kind in args.formats:
+            if (args.output / f"{name}.{kind}").resolve() in inputs:
+                raise InputError(f"{args.output}: {name}.{kind} is an input: use another --output")
     return frames
 
 

@@ -148,8 +148,8 @@ def read_intrinsics(path, shape):
     """Read intrinsics for images of a shape (rows, columns): (3, 3) float32, checked.
 
     Text: a 3x3 matrix, or fx fy cx cy. JSON: a 3x3 matrix; {"fx", "fy", "cx", "cy"} (or ppx, ppy);
-    {"intrinsic_matrix": nine numbers, column by column} as Open3D writes it. Where JSON has width
-    and height too, they are compared with the images', and scaled to them.
+    {"intrinsic_matrix": nine numbers by column} as of Open3D; {"K": nine numbers by row} as of ROS.
+    Where JSON has width and height too, the intrinsics are scaled to the images.
     Raises InputError for anything else, and for intrinsics that do not fit the images.
     """
     text = _read_text(path)
@@ -162,6 +162,8 @@ def read_intrinsics(path, shape):
                     recorded = int(content["height"]), int(content["width"])
                 if "intrinsic_matrix" in content:
                     numbers = np.reshape(content["intrinsic_matrix"], (3, 3)).T
+                elif "K" in content:
+                    numbers = content["K"]
                 else:
                     centre = ("cx", "cy") if "cx" in content else ("ppx", "ppy")
                     numbers = [content[key] for key in ("fx", "fy", *centre)]

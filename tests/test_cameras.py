@@ -127,6 +127,7 @@ def test_a_preset_is_scaled_to_half_the_size_but_not_to_other_proportions():
         json.dumps(K525),
         json.dumps({"fx": 525, "fy": 525, "cx": 319.5, "cy": 239.5}),
         json.dumps({"fx": 525, "fy": 525, "ppx": 319.5, "ppy": 239.5}),
+        json.dumps({"K": [525, 0, 319.5, 0, 525, 239.5, 0, 0, 1], "D": [0, 0, 0, 0, 0]}),
         json.dumps(
             {"width": 640, "height": 480,
              "intrinsic_matrix": [525, 0, 0, 0, 525, 0, 319.5, 239.5, 1]}
@@ -135,7 +136,7 @@ def test_a_preset_is_scaled_to_half_the_size_but_not_to_other_proportions():
             {"width": 1280, "height": 960, "fx": 1050, "fy": 1050, "cx": 639.5, "cy": 479.5}
         ),
     ],
-    ids=["matrix", "numbers", "json", "names", "realsense", "open3d", "scaled"],
+    ids=["matrix", "numbers", "json", "names", "realsense", "ros", "open3d", "scaled"],
 )  # fmt: skip
 def test_intrinsics_files(text, tmp_path):
     path = tmp_path / "camera"

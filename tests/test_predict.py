@@ -380,6 +380,23 @@ def test_wrong_intrinsics_of_the_command(run, frame):
     assert run("--rgb", frame / "room_rgb.png")[0] == 2
 
 
+def test_inputs_are_never_overwritten(run, frame):
+    before = (frame / "room_rgb.png").read_bytes()
+    (frame / "room.png").write_bytes(before)
+    words = ["--rgb", frame / "room.png", "--depth", frame / "room_depth.png", "--output", frame]
+    status, _, errors = run(*words, "--depth-unit", "mm")
+    assert status == 2 and "room.png is an input" in errors[0]
+    assert (frame / "room.png").read_bytes() == before
+
+
+def test_weights_of_the_original_are_read_and_what_is_assumed_is_said(original_file, capsys):
+    tiny = ["model.encoder=mit_b0", "model.width=32"]
+    SceneCompleter.from_checkpoint(original_file(), "cpu", tiny)
+    assert "assumed: preset nyu_segformer_b2" in capsys.readouterr().out
+    with pytest.raises(InputError, match="teacher"):
+        SceneCompleter.from_checkpoint(original_file(), "cpu", [*tiny, "data.input=tsdf_cad"])
+
+
 def test_a_teacher_is_refused(run, checkpoint, frame):
     status, _, errors = run(*words_of(frame), weights=checkpoint("tsdf_cad"))
     assert status == 2 and "teacher" in errors[0]

@@ -42,7 +42,6 @@ class Network(NamedTuple):
     model: torch.nn.Module
     cfg: dict  # settings
     volume: str  # its input: "tsdf" or "tsdf_cad"
-    assumed: bool  # whether the file says nothing, and settings and input are assumed
 
 
 class Frame(NamedTuple):
@@ -167,16 +166,20 @@ def read_network(path, overrides=()):
     """The network of a checkpoint, ours or the original's, with changed settings: Network.
 
     A file of the original does not say what it is: the preset nyu_segformer_b2 and the input tsdf
-    are assumed, as far as the overrides do not say otherwise. Raises InputError for an unusable
-    file or setting.
+    are assumed, which is printed, as far as the overrides do not say otherwise. Raises InputError
+    for an unusable file or setting.
     """
     checkpoint = read_checkpoint(path)
-    saved = {} if checkpoint.meta is None else checkpoint.meta["config"]
+    if checkpoint.meta is None:
+        print(f"{path}: a file of the original; assumed: preset nyu_segformer_b2,")
+        print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
+        saved, volume = {}, "tsdf"
+    else:
+        saved, volume = checkpoint.meta["config"], checkpoint.meta["input"]
     cfg = merge_config(DEFAULTS, saved, str(path), overrides)
-    recorded = "tsdf" if checkpoint.meta is None else checkpoint.meta["input"]
     model = build_model(cfg.model)
     load_strictly(model, checkpoint.state, path)
-    return Network(model, cfg, cfg.data.input or recorded, checkpoint.meta is None)
+    return Network(model, cfg, cfg.data.input or volume)
 
 
 def prepare_frame(rgb, depth, intrinsics, pose=None, camera_height=None):

@@ -185,12 +185,12 @@ def _open(path):
     try:
         if Path(path).stat().st_size > _MAX_BYTES:
             raise InputError(f"{path}: larger than {_MAX_BYTES >> 20} MiB")
-        image = Image.open(path)
-        width, height = image.size
-        # The header is judged before what it promises is allocated.
-        if width * height > MAX_PIXELS:
-            raise InputError(f"{path}: {width}x{height} pixels are more than {MAX_PIXELS}")
-        image.load()
+        with Image.open(path) as image:
+            width, height = image.size
+            # The header is judged before what it promises is allocated.
+            if width * height > MAX_PIXELS:
+                raise InputError(f"{path}: {width}x{height} pixels are more than {MAX_PIXELS}")
+            image.load()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except InputError:
@@ -208,7 +208,11 @@ def _read_npy(path):
         raw = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # NumPy's reader of headers raises those of Python's own
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not a NumPy array ({reason})") from None
+    if raw.size > MAX_PIXELS:
+        raise InputError(f"{path}: {raw.size} values are more than {MAX_PIXELS} pixels")
     return np.array(raw) if raw.dtype.kind in "uif" else raw

@@ -323,12 +323,32 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
         if not is_sound:
             raise InputError(f"{path} lacks its metadata: the file is damaged")
+        _check_widths(meta["config"].get("model"), state, path)
         return Checkpoint(str(path), state, meta, training)
     for prefix in ("module.", "student."):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     if not any(key.startswith("TSDFNet.") for key in state):
         raise InputError(f"{path} holds no CleanerS network: no entry begins with TSDFNet.")
     return Checkpoint(str(path), from_original(state), None, None)
+
+
+def _check_widths(settings, state: dict[str, Tensor], path: str | Path) -> None:
+    """Refuse a small file whose settings make a huge network, before that is built."""
+    if settings is None:
+        return
+    sizes = [settings.get(key) for key in ("width", "stem")] if isinstance(settings, dict) else []
+    fits = False
+    if [type(size) for size in sizes] == [int, int]:
+        width, stem = sizes
+        fits = all(
+            name in state and state[name].shape == shape
+            for name, shape in (
+                ("tsdf_net.stem.6.weight", (width, stem, 3, 3, 3)),
+                ("tsdf_net.unet.up1.0.weight", (2 * width, width, 3, 3, 3)),
+            )
+        )
+    if not fits:
+        raise InputError(f"{path}: its settings and its weights are of different networks")
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict | None:

@@ -259,3 +259,17 @@ def test_files_of_every_age_and_type_load(kind, tmp_path):
     for key, value in read_checkpoint(path).state.items():
         original = state[key.replace("tsdf_net.", "TSDFNet.")]
         assert torch.equal(value, original) and value.dtype == original.dtype
+
+
+@pytest.mark.parametrize(
+    "change", [{"width": 4096}, {"stem": 4096}, {"width": None}, {"width": torch.ones(2)}, None]
+)
+def test_a_small_file_cannot_ask_for_a_huge_network(change, tmp_path):
+    model = build_model(DEBUG.model)
+    settings = {"config": {"model": dict(DEBUG.model)}, "input": "tsdf", "epoch": 1}
+    path = tmp_path / "huge.pth"
+    save_checkpoint(path, model, settings)
+    read_checkpoint(path)
+    settings["config"]["model"] = dict(DEBUG.model) | change if change else [1]
+    save_checkpoint(path, model, settings)
+    assert_refused(path, "different networks")

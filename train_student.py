@@ -15,7 +15,7 @@ import torch
 from config import parse_training
 from datasets import build_dataset
 from errors import InputError, exit_on_input_error
-from models import build_model
+from models import build_model, prepare_for_inference
 from models.checkpoints import load_strictly, read_checkpoint
 from models.image_net import load_pretrained_encoder, stem_of_weights
 from utils import distributed
@@ -32,7 +32,7 @@ def load_teacher(cfg):
         print(f"warning: the training of {checkpoint.path} is not complete")
     teacher = build_model(cfg.model)
     load_strictly(teacher, checkpoint.state, checkpoint.path)
-    return teacher
+    return prepare_for_inference(teacher)
 
 
 @exit_on_input_error

@@ -9,6 +9,7 @@ from torch import nn
 from config import load_config, parse_training
 from datasets import build_dataset
 from models.network import SSCOutput
+from models.tsdf_net import TSDFNet
 from utils.checkpoint import find_checkpoint
 from utils.training import Objective, train
 
@@ -19,8 +20,10 @@ CPU = torch.device("cpu")
 class SmallNetwork(nn.Module):
     """Batch norm, dropout and random flips, as the real network has them."""
 
-    def __init__(self, cfg=None):
+    def __init__(self):
         super().__init__()
+        # Not used: a checkpoint's shapes have to be those of its settings (configs/debug.yaml).
+        self.tsdf_net = TSDFNet(width=8, stem=4).requires_grad_(False)
         self.pixels = nn.Linear(3, 12)
         self.feature = nn.Conv3d(1, 2, 1)
         self.voxels = nn.Sequential(nn.BatchNorm3d(2), nn.Dropout3d(0.3), nn.Conv3d(2, 12, 1))

@@ -60,6 +60,8 @@ def assert_two_learn_what_one_does(groups, steps):
     (one,), (two, other) = groups.results(f"{steps}:1"), groups.results(f"{steps}:2")
     assert_same(two, other)
     assert max(gradient.abs().max() for gradient in one["gradients"]) > 1e-3
+    totals = one["losses"][:, -1].tolist()
+    assert totals == sorted(totals, reverse=True) and totals[-1] < totals[0] - 1e-3
     for expected, gradient in zip(one["gradients"], two["gradients"], strict=True):
         torch.testing.assert_close(gradient, expected, atol=1e-8, rtol=0)
     for name, expected in one["weights"].items():

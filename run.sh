@@ -16,19 +16,20 @@ if [[ $encoder == checkpoint/mobilenet_v2_imagenet.pth && ! -e $encoder ]]; then
   "$PYTHON" checkpoint/fetch_encoder.py
 fi
 if [[ $preset == configs/rooms.yaml ]]; then
-  "$PYTHON" prepare_rooms.py --out "$(setting data.root "$@")"
+  "$PYTHON" prepare_rooms.py --out "$(setting data.root "$@")" --train 120 --test 30
 fi
+
+results() { local name; name=$(basename "$1" .pth); echo "visual_pred/${name%_ckpt}"; }
 
 "$PYTHON" train_teacher.py --config "$preset" --resume "$@"
 "$PYTHON" train_student.py --config "$preset" --resume "$@"
-"$PYTHON" test_NYU.py --pretrained_path "$teacher" data.input=tsdf_cad "$@" output=visual_pred/teacher
-compare=(--compare visual_pred/teacher)
+"$PYTHON" test_NYU.py --pretrained_path "$teacher" data.input=tsdf_cad "$@" output="$(results "$teacher")"
+compare=(--compare "$(results "$teacher")")
 if [[ $preset == configs/rooms.yaml ]]; then
-  undistilled=(loss.weight_kd_t=0 loss.weight_kd_sc=0 loss.weight_kd_sa=0)
-  undistilled+=(train.student_path="${student%.pth}_undistilled.pth")
-  "$PYTHON" train_student.py --config "$preset" --resume "$@" "${undistilled[@]}"
-  "$PYTHON" test_NYU.py --pretrained_path "${student%.pth}_undistilled.pth" "$@" \
-    output=visual_pred/undistilled
-  compare+=(--compare visual_pred/undistilled)
+  undistilled=${student%.pth}_undistilled.pth
+  "$PYTHON" train_student.py --config "$preset" --resume "$@" train.student_path="$undistilled" \
+    loss.weight_kd_t=0 loss.weight_kd_sc=0 loss.weight_kd_sa=0
+  "$PYTHON" test_NYU.py --pretrained_path "$undistilled" "$@" output="$(results "$undistilled")"
+  compare+=(--compare "$(results "$undistilled")")
 fi
 "$PYTHON" test_NYU.py --pretrained_path "$student" "${compare[@]}" "$@"

@@ -74,7 +74,7 @@ def main():
         cfg = merge_config(DEFAULTS, {}, args.pretrained_path, args.overrides)
         volume = cfg.data.input or "tsdf"
     else:
-        saved = checkpoint.meta["config"]
+        saved = {**checkpoint.meta["config"], "output": ""}  # where to write, no file may say
         cfg = merge_config(DEFAULTS, saved, args.pretrained_path, args.overrides)
         volume = cfg.data.input or checkpoint.meta["input"]
 

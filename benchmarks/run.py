@@ -114,6 +114,8 @@ def training_step(cfg, plain, with_teacher):
     model = build(cfg, plain).train()
     optimizer = build_optimizer(model, cfg.train)
     teacher = build(cfg, plain).eval() if with_teacher else None
+    if with_teacher and not plain:
+        teacher = prepare_for_inference(teacher)
     volume = "tsdf" if with_teacher else "tsdf_cad"
     objective = Objective(cfg.loss, volume, None if plain else teacher, cfg.train.precision)
     scaler = torch.amp.GradScaler("cpu", enabled=False)

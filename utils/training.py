@@ -87,7 +87,9 @@ def seed_step(seed: int, step: int) -> None:
 
 
 def train_step(model, optimizer, scaler, objective, batches, cfg, device):
-    """One optimiser step over micro-batches. Nothing here waits for a GPU.
+    """One optimiser step over micro-batches.
+
+    It reads no number back from a GPU; only selecting pixels and voxels (nonzero) waits for one.
 
     A step whose loss (or, but for fp16, gradient) is not finite in any process leaves weights and
     optimiser as they were; with cfg.max_skipped, which goes on behind it, batch statistics too.

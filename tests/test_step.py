@@ -1,0 +1,92 @@
+"""What a training step does to the machine: the fused optimiser, determinism, no waiting."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from config import load_config
+from models import build_model
+from utils.training import Objective, build_optimizer, learning_rate, train_step
+
+CPU = torch.device("cpu")
+
+
+def test_fused_optimiser_steps_equal_the_plain_formulation():
+    """AdamW (arXiv 1711.05101, algorithm 2), a line an equation, in double precision."""
+    cfg = load_config().train
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Linear(5, 7).double()
+    weights = {name: parameter.detach().clone() for name, parameter in layer.named_parameters()}
+    moments = {name: (0.0, 0.0) for name in weights}
+    optimizer = build_optimizer(layer, cfg)
+    for step in range(1, 6):
+        for group in optimizer.param_groups:
+            group["lr"] = lr = learning_rate(step, cfg)
+        for name, parameter in layer.named_parameters():
+            gradient = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.grad = gradient
+            first, second = moments[name]
+            first = 0.9 * first + 0.1 * gradient
+            second = 0.999 * second + 0.001 * gradient**2
+            moments[name] = first, second
+            update = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+            decay = cfg.weight_decay * weights[name] if name == "weight" else 0
+            weights[name] = weights[name] - lr * (update + decay)
+        optimizer.step()
+    for name, parameter in layer.named_parameters():
+        torch.testing.assert_close(parameter.detach(), weights[name], atol=1e-13, rtol=1e-12)
+
+
+class Operations(TorchDispatchMode):
+    """Notes the operations that run inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+# Of the documentation of torch.use_deterministic_algorithms: what raises on a GPU. The backward
+# pass of bilinear resizing is missing, because torch.nn.functional.interpolate replaces it there.
+NOT_DETERMINISTIC = {
+    "avg_pool3d_backward", "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward",
+    "adaptive_max_pool2d_backward", "fractional_max_pool3d_backward", "max_unpool3d",
+    "upsample_bicubic2d_backward", "upsample_linear1d_backward", "reflection_pad2d_backward",
+    "reflection_pad3d_backward", "nll_loss2d_forward", "_ctc_loss_backward", "put_", "put",
+    "grid_sampler_2d_backward", "grid_sampler_3d_backward", "histc", "bincount", "median",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def step(golden_batch):
+    """A step of the student: its operations, what it returned, and the student."""
+    cfg = load_config("configs/debug.yaml", ["model.width=4"])
+    student, teacher = build_model(cfg.model).train(), build_model(cfg.model)
+    objective = Objective(cfg.loss, "tsdf", teacher)
+    optimizer = build_optimizer(student, cfg.train)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    batch = golden_batch([0])
+    with Operations() as operations:
+        out = train_step(student, optimizer, scaler, objective, [batch], cfg.train, CPU)
+    assert {"convolution_backward", "_fused_adamw_"} <= operations.names
+    return operations.names, out, student
+
+
+def test_a_step_has_a_deterministic_form_on_gpus(step):
+    """Judged by the operations that it consists of; no GPU is needed for that."""
+    assert not step[0] & NOT_DETERMINISTIC
+
+
+def test_a_step_reads_no_number_back(step):
+    """`item`, `tolist`, and a conversion to bool or float would wait for a GPU."""
+    assert "_local_scalar_dense" not in step[0]
+
+
+def test_a_step_keeps_no_graph_and_no_gradients(step):
+    _, (losses, flags), student = step
+    assert not any(loss.requires_grad for loss in losses.values()) and not flags.any()
+    assert all(parameter.grad is None for parameter in student.parameters())

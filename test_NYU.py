@@ -66,11 +66,13 @@ def main():
     parser.add_argument("--compare", type=Path, action="append", default=[], help=compare_help)
     args = parse_settings(parser)
     earlier = earlier_rows(args.compare)
+    device = distributed.setup()
 
     checkpoint = read_checkpoint(args.pretrained_path)
     if checkpoint.meta is None:
-        print(f"{args.pretrained_path}: a file of the original; assumed: preset nyu_segformer_b2,")
-        print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
+        if distributed.is_main():
+            print(f"{args.pretrained_path}: of the original; assumed: preset nyu_segformer_b2,")
+            print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
         cfg = merge_config(DEFAULTS, {}, args.pretrained_path, args.overrides)
         volume = cfg.data.input or "tsdf"
     else:
@@ -78,7 +80,6 @@ def main():
         cfg = merge_config(DEFAULTS, saved, args.pretrained_path, args.overrides)
         volume = cfg.data.input or checkpoint.meta["input"]
 
-    device = distributed.setup()
     model = build_model(cfg.model)
     load_strictly(model, checkpoint.state, args.pretrained_path)
     model.to(device)

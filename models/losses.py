@@ -24,6 +24,11 @@ class LossCounts(NamedTuple):
     pixels: Tensor  # () mapped pixels with a label
 
 
+def in_single(x: Tensor) -> Tensor:
+    """Half precision to float32; anything else stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def supervised_voxels(batch: dict) -> Tensor:
     """(B, 129600) bool: where the loss and the paper's evaluation look."""
     return (batch["label_weight"] & (batch["label3d"] != IGNORE_INDEX)).flatten(1)
@@ -68,16 +73,16 @@ def supervised_losses(
         counts: of the global batch; by default those of this batch.
 
     Returns:
-        loss_3d and loss_2d, unweighted scalars, float32.
+        loss_3d and loss_2d, unweighted scalars, in at least single precision.
     """
     counts = counts or count_losses(batch)
     voxels = supervised_voxels(batch).flatten().nonzero().squeeze(1)
-    logits = take_rows(out.logits, voxels).float()
+    logits = in_single(take_rows(out.logits, voxels))
     labels = batch["label3d"].flatten()[voxels]
     return {
         "loss_3d": _cross_entropy(logits, labels, label_smoothing, counts.voxels),
         "loss_2d": _cross_entropy(
-            out.logits_2d.float(), pixel_labels(batch), label_smoothing, counts.pixels
+            in_single(out.logits_2d), pixel_labels(batch), label_smoothing, counts.pixels
         ),
     }
 
@@ -131,8 +136,8 @@ class _SquaredDistance(torch.autograd.Function):
         ctx.save_for_backward(x, target)
         total = torch.zeros((), dtype=torch.float64)
         for values, targets in _SquaredDistance._blocks(x, target):
-            total += (values - targets).float().square_().sum()
-        return total.float()
+            total += in_single(values - targets).square_().sum()
+        return total.to(torch.promote_types(x.dtype, torch.float32))
 
     @staticmethod
     @once_differentiable
@@ -145,10 +150,10 @@ class _SquaredDistance(torch.autograd.Function):
 
 
 def _squared_distance(x: Tensor, target: Tensor) -> Tensor:
-    """Sum of squared differences of two volumes; no gradient for the target. Float32."""
+    """Sum of squared differences of two volumes; no gradient for the target."""
     if x.device.type == "cpu":
         return _SquaredDistance.apply(x, target)
-    return F.mse_loss(x.float(), target.float(), reduction="sum")
+    return F.mse_loss(in_single(x), in_single(target), reduction="sum")
 
 
 def distillation_losses(
@@ -169,7 +174,7 @@ def distillation_losses(
         counts: of the global batch; by default those of this batch.
 
     Returns:
-        kd_t, kd_sc and kd_sa, unweighted scalars, float32.
+        kd_t, kd_sc and kd_sa, unweighted scalars, in at least single precision.
     """
     samples = len(batch["label3d"]) if counts is None else counts.samples
     values_per_sample = out.tsdf_feature[0].numel()
@@ -181,8 +186,8 @@ def distillation_losses(
     student, teacher, labels = (
         rows.split(sizes)
         for rows in (
-            take_rows(out.logits, voxels).float(),
-            take_rows(teacher_out.logits, voxels).float(),
+            in_single(take_rows(out.logits, voxels)),
+            in_single(take_rows(teacher_out.logits, voxels)),
             batch["label3d"].flatten()[voxels],
         )
     )

@@ -49,8 +49,6 @@ def five_steps(folder, student, teacher):
 
     The global batch has four scenes: one batch of one process, or two micro-batches of two.
     """
-    # Double precision also where the losses leave that of the network.
-    torch.Tensor.float = torch.Tensor.double
     cfg = load_config(ROOT / "configs/debug.yaml", [f"data.root={folder / 'NYU'}"])
     student, teacher = student.double().eval(), teacher.double()
     optimizer = build_optimizer(student, cfg.train)

@@ -8,7 +8,6 @@ import torchvision
 from torch import nn
 
 from config import load_config
-from constants import NO_VOXEL
 from errors import InputError
 from models import build_model
 from models.image_net import Net2D, load_pretrained_encoder, stem_of_weights

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from config import flatten
+from config import DEFAULTS, flatten, merge_config
 from errors import InputError
 from models.checkpoints import FORMAT, Checkpoint, load_strictly, read_checkpoint
 from utils import distributed
@@ -137,11 +137,19 @@ def restore(checkpoint: Checkpoint, model, optimizer, scaler) -> None:
         for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
             group["fused"] = own["fused"]
         optimizer.load_state_dict(state)
+        for parameter, moments in optimizer.state.items():
+            if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+                raise ValueError("a moment of another shape than its weight")
         scaler.load_state_dict(checkpoint.training["scaler"])
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise InputError(
             f"{checkpoint.path} has no training state of these settings: it cannot be resumed"
         ) from error
+
+
+def settings_of(checkpoint: Checkpoint):
+    """The settings that a checkpoint of ours was made with; InputError for what are none."""
+    return merge_config(DEFAULTS, checkpoint.meta["config"], str(checkpoint.path))
 
 
 def check_settings(checkpoint: Checkpoint, cfg, sections: tuple[str, ...]) -> None:
@@ -158,12 +166,12 @@ def check_settings(checkpoint: Checkpoint, cfg, sections: tuple[str, ...]) -> No
         return
     ours, theirs = (
         {key: value for key, value in flatten(settings) if key not in LOCAL_SETTINGS}
-        for settings in (cfg, checkpoint.meta["config"])
+        for settings in (cfg, settings_of(checkpoint))
     )
     different = [
-        f"{key}={theirs.get(key)} instead of {value}"
+        f"{key}={theirs[key]} instead of {value}"
         for key, value in ours.items()
-        if key.split(".")[0] in sections and theirs.get(key) != value
+        if key.split(".")[0] in sections and theirs[key] != value
     ]
     if different:
         raise InputError(
@@ -174,5 +182,6 @@ def check_settings(checkpoint: Checkpoint, cfg, sections: tuple[str, ...]) -> No
 
 def is_finished(checkpoint: Checkpoint) -> bool:
     """Whether the run that writes this file is over."""
-    meta = checkpoint.meta
-    return meta is None or meta["epoch"] >= meta["config"]["train"]["epochs"]
+    if checkpoint.meta is None:
+        return True
+    return checkpoint.meta["epoch"] >= settings_of(checkpoint).train.epochs

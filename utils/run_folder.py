@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from config import to_plain
 from errors import InputError
 from utils import distributed
+from utils.curves import save_training_curves
 from utils.files import write_text
 from utils.metrics import COLUMNS, table_row
 
@@ -98,7 +99,7 @@ class RunFolder:
 
         config.yaml     every setting
         starts.jsonl    `describe` of each start, the first and every --resume, one a line
-        metrics.csv     a line an epoch
+        metrics.csv     a line an epoch; curves.png shows it
         results.csv     the last evaluation as rows of the paper's Table 1, as test_NYU.py writes
         events.out.*    the same for TensorBoard
 
@@ -116,6 +117,7 @@ class RunFolder:
 
     def write_metrics(self, history: list[dict]) -> None:
         write_text(self.path / "metrics.csv", to_csv(history))
+        save_training_curves(self.path / "curves.png", self.path / "metrics.csv")
 
     def write_results(self, scores: dict) -> None:
         protocols = {"paper": scores, "all_voxels": scores["all_voxels"]}

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import torch
 
-from config import DEFAULTS, merge_config, parse_settings
+from config import parse_settings
 from datasets import build_dataset
 from errors import InputError, exit_on_input_error
-from models import build_model
-from models.checkpoints import load_strictly, read_checkpoint
 from utils import distributed
+from utils.completion import read_network
 from utils.evaluation import evaluate
 from utils.files import write_text
 from utils.metrics import COLUMNS, constant_prediction, format_table, table_row
@@ -68,20 +67,7 @@ def main():
     earlier = earlier_rows(args.compare)
     device = distributed.setup()
 
-    checkpoint = read_checkpoint(args.pretrained_path)
-    if checkpoint.meta is None:
-        if distributed.is_main():
-            print(f"{args.pretrained_path}: of the original; assumed: preset nyu_segformer_b2,")
-            print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
-        cfg = merge_config(DEFAULTS, {}, args.pretrained_path, args.overrides)
-        volume = cfg.data.input or "tsdf"
-    else:
-        saved = {**checkpoint.meta["config"], "output": ""}  # where to write, no file may say
-        cfg = merge_config(DEFAULTS, saved, args.pretrained_path, args.overrides)
-        volume = cfg.data.input or checkpoint.meta["input"]
-
-    model = build_model(cfg.model)
-    load_strictly(model, checkpoint.state, args.pretrained_path)
+    model, cfg, volume = read_network(args.pretrained_path, args.overrides)
     model.to(device)
     dataset = build_dataset(cfg.data, "test", with_cad=volume == "tsdf_cad", augment=False)
     output = Path(cfg.output or Path("visual_pred") / run_name(args.pretrained_path))

@@ -37,7 +37,7 @@ def main():
     # --scenes takes every word that follows, the settings too.
     scenes = [word for word in args.scenes or () if "=" not in word]
     overrides = [*args.overrides, *(word for word in args.scenes or () if "=" in word)]
-    model, cfg, volume, _ = read_network(args.pretrained_path, overrides)
+    model, cfg, volume = read_network(args.pretrained_path, overrides)
     dataset = build_dataset(cfg.data, "test", with_cad=volume == "tsdf_cad", augment=False)
     output = Path(cfg.output or Path(__file__).parent)
     index = {scene.name: i for i, scene in enumerate(dataset.scenes)}

@@ -155,7 +155,7 @@ def test_a_training_step_equals_the_plain_formulation(golden_batch, monkeypatch)
     torch.manual_seed(1)
     expected = reference.student_losses(plain, plain_teacher, batch)
     for name, value in expected.items():
-        assert losses[name].item() == pytest.approx(value.item(), rel=1e-9), name
+        assert losses[name].item() == pytest.approx(value.item(), rel=1e-6), name  # sampled in fp32
 
     sum(losses.values()).backward()
     sum(expected.values()).backward()

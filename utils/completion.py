@@ -26,6 +26,7 @@ from datasets.voxels import mapping_from_depth
 from errors import InputError
 from models import build_model, prepare_for_inference
 from models.checkpoints import load_strictly, read_checkpoint
+from utils import distributed
 from utils.evaluation import autocast, to_device
 from utils.files import atomic_file
 from utils.mesh import export_mesh, export_points
@@ -171,11 +172,14 @@ def read_network(path, overrides=()):
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.meta is None:
-        print(f"{path}: a file of the original; assumed: preset nyu_segformer_b2,")
-        print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
+        if distributed.is_main():
+            print(f"{path}: a file of the original; assumed: preset nyu_segformer_b2,")
+            print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
         saved, volume = {}, "tsdf"
     else:
-        saved, volume = checkpoint.meta["config"], checkpoint.meta["input"]
+        # Where to write is not for a file to say.
+        saved = {**checkpoint.meta["config"], "output": ""}
+        volume = checkpoint.meta["input"]
     cfg = merge_config(DEFAULTS, saved, str(path), overrides)
     model = build_model(cfg.model)
     load_strictly(model, checkpoint.state, path)

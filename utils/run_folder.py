@@ -117,7 +117,8 @@ class RunFolder:
 
     def write_metrics(self, history: list[dict]) -> None:
         write_text(self.path / "metrics.csv", to_csv(history))
-        save_training_curves(self.path / "curves.png", self.path / "metrics.csv")
+        if history:
+            save_training_curves(self.path / "curves.png", self.path / "metrics.csv")
 
     def write_results(self, scores: dict) -> None:
         protocols = {"paper": scores, "all_voxels": scores["all_voxels"]}

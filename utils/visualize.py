@@ -305,7 +305,7 @@ def _draw_depth(figure, panel, depth):
 
 
 def _legend(figure, names, colors, row):
-    _, full_height = figure.get_size_inches() * _DPI
+    full_width, full_height = figure.get_size_inches() * _DPI
     handles = [
         Patch(color=np.array(color) / 255, label=name)
         for name, color in zip(names, colors, strict=True)
@@ -317,7 +317,7 @@ def _legend(figure, names, colors, row):
             bbox_to_anchor=(0.5, (0.4 * _GAP + row * _LEGEND) / full_height),
             ncols=len(handles),
             frameon=False,
-            fontsize=12,
+            fontsize=full_width / 132,  # the longest legend in one row
             handlelength=1,
             handleheight=1,
         )

@@ -160,6 +160,7 @@ def test_a_file_of_the_original_is_evaluated(work, original_file, tmp_path):
     assert "on tsdf, 2 scenes" in result.stdout
 
 
+@pytest.mark.slow  # tests/test_resume.py shows the same with a small network
 def test_resumed_training_equals_undisturbed_training(copy, monkeypatch):
     student = ["--config", "debug.yaml", "train.epochs=2", "train.eval_every=1"]
     run("train_student.py", *student, "train.student_path=whole.pth", cwd=copy)

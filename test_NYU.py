@@ -8,8 +8,6 @@ file a scene, and of the first scenes a picture and an interactive page, index.h
 """
 
 import argparse
-import csv
-import io
 import json
 from pathlib import Path
 
@@ -22,18 +20,11 @@ from utils import distributed
 from utils.completion import read_network
 from utils.evaluation import evaluate
 from utils.files import write_text
-from utils.metrics import COLUMNS, constant_prediction, format_table, table_row
+from utils.metrics import constant_prediction, format_table, protocol_rows, table_row
 from utils.page import save_page
+from utils.run_folder import results_csv
 from utils.training import run_name
 from utils.visualize import SceneView, save_scene_picture, write_ply
-
-PROTOCOLS = ("paper", "all_voxels")
-
-
-def to_csv(header: list[str], rows: list[list]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
 
 
 def earlier_rows(folders: list[Path]) -> dict[str, list[float]]:
@@ -46,10 +37,6 @@ def earlier_rows(folders: list[Path]) -> dict[str, list[float]]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is not the result of an evaluation ({error})") from error
     return rows
-
-
-def protocol_rows(scores: dict) -> dict[str, list[float]]:
-    return {"paper": table_row(scores), "all_voxels": table_row(scores["all_voxels"])}
 
 
 @exit_on_input_error
@@ -98,11 +85,9 @@ def main():
         print(f"{title}\n{format_table(shown)}")
         print(f"all {frequent}: everything occupied, of the most frequent class (paper's protocol)")
         write_text(output / "results.json", json.dumps(scores, indent=2) + "\n")
-        header = ["protocol", *COLUMNS]
-        write_text(output / "results.csv", to_csv(header, [[p, *rows[p]] for p in PROTOCOLS]))
-        by_scene = {scene.name: protocol_rows(scene.metrics.compute()) for scene in scenes}
-        scene_rows = [[name, p, *by_scene[name][p]] for name in names for p in PROTOCOLS]
-        write_text(output / "scenes.csv", to_csv(["scene", *header], scene_rows))
+        write_text(output / "results.csv", results_csv({"": scores}))
+        by_scene = {scene.name: scene.metrics.compute() for scene in scenes}
+        write_text(output / "scenes.csv", results_csv(by_scene))
         save_page(output / "index.html", title, {"Scores in per cent": shown}, views)
         print(f"written: {output}/index.html, results.json, results.csv, scenes.csv")
     distributed.cleanup()

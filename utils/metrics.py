@@ -116,6 +116,11 @@ def table_row(scores: dict) -> list[float]:
     return [sc["precision"], sc["recall"], sc["iou"], *ssc["iou"].values(), ssc["miou"]]
 
 
+def protocol_rows(scores: dict) -> dict[str, list[float]]:
+    """`table_row` under both protocols, by their names."""
+    return {"paper": table_row(scores), "all_voxels": table_row(scores["all_voxels"])}
+
+
 def format_table(rows: dict[str, list[float]]) -> str:
     """A text table with one decimal, as in the paper: {row name: `table_row`}."""
     width = max(len(name) for name in rows)

@@ -21,7 +21,7 @@ from errors import InputError
 from utils import distributed
 from utils.curves import save_training_curves
 from utils.files import write_text
-from utils.metrics import COLUMNS, table_row
+from utils.metrics import COLUMNS, protocol_rows
 
 PROJECT = Path(__file__).parents[1]
 
@@ -34,6 +34,20 @@ def to_csv(rows: list[dict]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def results_csv(scores_of: dict[str, dict]) -> str:
+    """Scores as rows of the paper's Table 1, both protocols: {scene: scores}, or {"": scores}."""
+    rows = [
+        {
+            **({"scene": scene} if scene else {}),
+            "protocol": protocol,
+            **dict(zip(COLUMNS, row, strict=True)),
+        }
+        for scene, scores in scores_of.items()
+        for protocol, row in protocol_rows(scores).items()
+    ]
+    return to_csv(rows)
 
 
 def _git(*words: str) -> str | None:
@@ -121,12 +135,7 @@ class RunFolder:
             save_training_curves(self.path / "curves.png", self.path / "metrics.csv")
 
     def write_results(self, scores: dict) -> None:
-        protocols = {"paper": scores, "all_voxels": scores["all_voxels"]}
-        rows = [
-            {"protocol": name, **dict(zip(COLUMNS, table_row(values), strict=True))}
-            for name, values in protocols.items()
-        ]
-        write_text(self.path / "results.csv", to_csv(rows))
+        write_text(self.path / "results.csv", results_csv({"": scores}))
 
     def write_events(self, row: dict) -> None:
         try:

@@ -4,8 +4,9 @@
 
 Prints Markdown tables. Fast and plain take turns in this process on the same weights and inputs
 (of the size of NYUv2, random); a time is the median of the rounds. Beside it stand the difference
-of the results, the arithmetic rate over that of a large matrix product, and the peak memory, which
-is measured in a process of its own. Exits with 1 if results differ by more than the limits below.
+of the results, the rate over that of a large matrix product (for KD-T: of a copy), and the peak
+memory, measured in a process of its own. Exits with 1 if results differ by more than the limits
+below.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import reference
+from benchmarks import loading, reference
 from config import load_config, parse_settings
 from constants import GRID, IGNORE_INDEX, NO_PIXEL, NO_VOXEL, NUM_CLASSES, NUM_PIXELS, NUM_VOXELS
 from errors import exit_on_input_error
@@ -37,7 +38,10 @@ from utils.visualize import write_ply
 
 CPU = torch.device("cpu")
 LIMIT_OUTPUT, LIMIT_LOSS = 1e-4, 1e-5  # largest relative differences, in fp32
-CASES = ("inference", "teacher step", "student step", "KD-SC + KD-SA", "KD-T", "evaluation")
+CASES = (
+    "inference", "teacher step", "student step", "KD-SC + KD-SA", "KD-T", "evaluation",
+    "augmentation",
+)  # fmt: skip
 
 
 def random_batch(size: int) -> dict:
@@ -94,8 +98,10 @@ def build(cfg, plain: bool):
     return reference.PlainCleanerS(model) if plain else model
 
 
-def relative(value, expected) -> float:
-    return ((value - expected).abs().max() / expected.abs().max()).item()
+def relative(values, expected) -> float:
+    """Largest difference of two results, relative to the largest value of its tensor."""
+    pairs = zip(values, expected, strict=True)
+    return max(((x - y).abs().max() / y.abs().max()).item() for x, y in pairs)
 
 
 def inference(cfg, plain):
@@ -105,7 +111,7 @@ def inference(cfg, plain):
 
     def run():
         with torch.no_grad(), autocast(CPU, "fp32" if plain else cfg.train.precision):
-            return model(batch["image"], batch["mapping2d"], batch["tsdf"]).logits.float()
+            return (model(batch["image"], batch["mapping2d"], batch["tsdf"]).logits.float(),)
 
     return run
 
@@ -132,11 +138,11 @@ def training_step(cfg, plain, with_teacher):
         torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.train.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
-        return total.detach()
+        return (total.detach(),)
 
     def fast_step():
         losses, _ = train_step(model, optimizer, scaler, objective, [batch], cfg.train, CPU)
-        return losses["total"]
+        return (losses["total"],)
 
     def run():
         torch.manual_seed(0)
@@ -156,15 +162,15 @@ def semantic_distillation(cfg, plain):
     counts = count_losses(batch)
 
     def run():
-        logits = student.clone(memory_format=layout).requires_grad_()
-        out, target = SSCOutput(logits, None, feature), SSCOutput(teacher, None, feature)
+        student.requires_grad_().grad = None
+        out, target = SSCOutput(student, None, feature), SSCOutput(teacher, None, feature)
         if plain:
             losses = reference.semantic_distillation(out, target, batch)
         else:
             losses = distillation_losses(out, target, batch, counts)
         total = losses["kd_sc"] + losses["kd_sa"]
         total.backward()
-        return torch.cat([total.detach()[None], logits.grad.flatten() * 1e3])
+        return total.detach(), student.grad
 
     return run
 
@@ -186,7 +192,7 @@ def feature_distillation(cfg, plain):
         else:
             loss = distillation_losses(out, target, batch, counts)["kd_t"]
         loss.backward()
-        return loss.detach()
+        return loss.detach(), student.grad
 
     return run
 
@@ -203,7 +209,7 @@ def evaluation(cfg, plain):
         if not plain:
             precision = cfg.train.precision
             metrics, _ = evaluate(model, scenes, "tsdf", CPU, precision, on_scene=dump)
-            return metrics.ssc.double()
+            return (metrics.ssc.double(),)
         model.eval()
         metrics = SSCMetrics()
         for batch in torch.utils.data.DataLoader(scenes):
@@ -211,13 +217,27 @@ def evaluation(cfg, plain):
                 labels = model(batch["image"], batch["mapping2d"], batch["tsdf"]).logits.argmax(1)
             metrics.update(labels, batch)
             dump(batch["name"][0], labels[0], batch)
-        return metrics.ssc.double()
+        return (metrics.ssc.double(),)
+
+    return run
+
+
+def augmentation(cfg, plain):
+    image, mapping2d = loading.generated_image()
+    mapping2d = mapping2d.astype(np.int64) if plain else mapping2d
+    apply = loading.plain_augmentation if plain else loading.fast_augmentation
+    draws = [loading.drawn(index) for index in range(24)]
+
+    def run():
+        for drawn in draws:
+            result = apply(image, mapping2d, drawn, cfg.data.photometric)
+        return tuple(torch.from_numpy(array).double() for array in result)
 
     return run
 
 
 def prepare(case: str, cfg, plain: bool):
-    """A function that runs the case once and returns what is compared."""
+    """A function that runs the case once and returns the tensors that are compared."""
     return {
         "inference": inference,
         "teacher step": lambda *args: training_step(*args, with_teacher=False),
@@ -225,6 +245,7 @@ def prepare(case: str, cfg, plain: bool):
         "KD-SC + KD-SA": semantic_distillation,
         "KD-T": feature_distillation,
         "evaluation": evaluation,
+        "augmentation": augmentation,
     }[case](cfg, plain)
 
 
@@ -240,6 +261,12 @@ def peak_rate() -> float:
     return 2 * 2048**3 / min(seconds(lambda: a @ b) for _ in range(10)) / 1e9
 
 
+def copy_rate() -> float:
+    """GB/s that are read and written in copying a large tensor to memory that is already held."""
+    a, b = torch.randn(2, 2**25)
+    return 2 * a.nbytes / min(seconds(lambda: b.copy_(a)) for _ in range(10)) / 1e9
+
+
 def held_at_most() -> float:
     """GB of this process, on Linux. (getrusage would count what its parent held, too.)"""
     status = Path("/proc/self/status").read_text()
@@ -253,17 +280,25 @@ def peak_memory(case: str, which: str, arguments: list[str]) -> float:
     return float(output.split()[-1])
 
 
-def main_row(case: str, cfg, args, peak: float) -> tuple[list[str], bool]:
+def achieved(case: str, fast, fast_s: float, cfg, peaks: tuple[float, float]) -> str:
+    """The rate that bounds the case, and its share of what the machine reaches."""
+    if case == "KD-T":  # reads two volumes forwards, and two backwards to write one
+        rate = 5 * 4 * cfg.model.width * NUM_VOXELS / fast_s / 1e9
+        return f"{rate:.0f} GB/s, {rate / peaks[1]:.0%}"
+    with FlopCounterMode(display=False) as counter:
+        fast()
+    gflop = counter.get_total_flops() / 1e9
+    return f"{gflop:.0f} GFLOP, {gflop / fast_s / peaks[0]:.0%}" if gflop > 1 else ""
+
+
+def main_row(case: str, cfg, args, peaks: tuple[float, float]) -> tuple[list[str], bool]:
     plain, fast = (prepare(case, cfg, which) for which in (True, False))
     difference = relative(fast(), plain())
     is_loss = case not in ("inference", "evaluation")
     exact = cfg.train.precision != "fp32" or difference <= (LIMIT_LOSS if is_loss else LIMIT_OUTPUT)
     times = [(seconds(plain), seconds(fast)) for _ in range(args.rounds)]
     plain_s, fast_s = (statistics.median(column) for column in zip(*times, strict=True))
-    with FlopCounterMode(display=False) as counter:
-        fast()
-    gflop = counter.get_total_flops() / 1e9
-    rate = f"{gflop:.0f}, {gflop / fast_s / peak:.0%}" if gflop > 1 else ""
+    rate = achieved(case, fast, fast_s, cfg, peaks)
     del plain, fast
     memory = [peak_memory(case, which, args.passed_on) for which in ("plain", "fast")]
     row = [case, f"{plain_s:.3f}", f"{fast_s:.3f}", f"**{plain_s / fast_s:.2f}**"]
@@ -291,16 +326,16 @@ def main():
         return
 
     args.passed_on = [*(["--config", args.config] if args.config else []), *args.overrides]
-    peak = peak_rate()
+    peaks = peak_rate(), copy_rate()
     size = f"width {cfg.model.width}, {cfg.model.encoder}, batch {cfg.train.batch_size}"
     print(f"{size}, {cfg.train.precision}, {args.threads} threads, PyTorch {torch.__version__};")
-    print(f"a matrix product reaches {peak:.0f} GFLOP/s in fp32\n")
-    columns = ["", "plain s", "fast s", "ratio", "difference", "GFLOP, of peak"]
+    print(f"a matrix product reaches {peaks[0]:.0f} GFLOP/s in fp32, a copy {peaks[1]:.0f} GB/s\n")
+    columns = ["", "plain s", "fast s", "ratio", "difference", "rate, of peak"]
     columns += ["plain GB", "fast GB", "of plain"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     exact = True
     for case in args.cases:
-        row, row_exact = main_row(case, cfg, args, peak)
+        row, row_exact = main_row(case, cfg, args, peaks)
         exact &= row_exact
         print(f"| {' | '.join(row)} |", flush=True)
     if not exact:

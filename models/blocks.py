@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.batch_norm import BatchNorm3d
+from models.convolution import Conv3d, ConvTranspose3d
 
 
 class AveragePool(nn.Module):
@@ -32,7 +33,7 @@ class AveragePool(nn.Module):
 def _downsample(channels_in: int, channels_out: int, stride) -> nn.Sequential:
     return nn.Sequential(
         AveragePool(stride),
-        nn.Conv3d(channels_in, channels_out, 1, bias=False),
+        Conv3d(channels_in, channels_out, 1, bias=False),
         BatchNorm3d(channels_out),
     )
 
@@ -56,21 +57,21 @@ class DDRBlock(nn.Module):
     ):
         super().__init__()
         d, s = dilation, stride
-        self.conv1 = nn.Conv3d(channels_in, planes, 1, bias=False)
+        self.conv1 = Conv3d(channels_in, planes, 1, bias=False)
         self.bn1 = BatchNorm3d(planes)
-        self.conv2 = nn.Conv3d(
+        self.conv2 = Conv3d(
             planes, planes, (1, 1, 3), (1, 1, s), (0, 0, d), dilation=(1, 1, d), bias=False
         )
         self.bn2 = BatchNorm3d(planes)
-        self.conv3 = nn.Conv3d(
+        self.conv3 = Conv3d(
             planes, planes, (1, 3, 1), (1, s, 1), (0, d, 0), dilation=(1, d, 1), bias=False
         )
         self.bn3 = BatchNorm3d(planes)
-        self.conv4 = nn.Conv3d(
+        self.conv4 = Conv3d(
             planes, planes, (3, 1, 1), (s, 1, 1), (d, 0, 0), dilation=(d, 1, 1), bias=False
         )
         self.bn4 = BatchNorm3d(planes)
-        self.conv5 = nn.Conv3d(planes, channels_out, 1, bias=False)
+        self.conv5 = Conv3d(planes, channels_out, 1, bias=False)
         self.bn5 = BatchNorm3d(channels_out)
         self.stride = stride
         if stride != 1:
@@ -106,7 +107,7 @@ def _stage(channels_in: int, first_planes: int, channels_out: int) -> nn.Sequent
 
 def _upsample(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.ConvTranspose3d(channels_in, channels_out, 3, stride=2, padding=1, output_padding=1),
+        ConvTranspose3d(channels_in, channels_out),
         BatchNorm3d(channels_out),
         nn.ReLU(inplace=True),
     )

@@ -8,10 +8,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from constants import GRID, IMAGE_SIZE
 from models.batch_norm import BatchNorm3d
+from models.convolution import Conv3d, ConvTranspose3d
 from models.image_net import FoldedSegFormerHead, SegFormerHead
 from models.network import CleanerS
 
-CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d, Conv3d, ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm3d)
 
 

@@ -4,11 +4,12 @@ from torch import Tensor, nn
 
 from models.batch_norm import BatchNorm3d
 from models.blocks import UNet3D
+from models.convolution import Conv3d
 
 
 def _conv(channels_in: int, channels_out: int) -> list[nn.Module]:
     return [
-        nn.Conv3d(channels_in, channels_out, 3, padding=1, bias=False),
+        Conv3d(channels_in, channels_out, 3, padding=1, bias=False),
         BatchNorm3d(channels_out),
         nn.ReLU(inplace=True),
     ]

@@ -1,0 +1,81 @@
+"""3D convolutions that use PyTorch's fast kernels for single volumes too.
+
+On the CPU, PyTorch takes its plain kernels, up to ten times slower than oneDNN's, where a batch
+holds one float32 volume of few channels or voxels. Here such a volume is seen as a batch of parts
+or, where the kernel allows it, in another shape; in channels-last volumes, mostly without a copy.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PLAIN_UP_TO = 20480  # channels * X * Y of a single volume, for which PyTorch takes a plain kernel
+
+
+def _is_slow(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and len(x) == 1
+        and x.shape[1:4].numel() <= PLAIN_UP_TO
+        and not torch.compiler.is_exporting()
+    )
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 4, 1)
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    return x.permute(0, 4, 1, 2, 3)
+
+
+def _slabs(x: Tensor, before: int, after: int) -> Tensor:
+    """(1, C, X, Y, Z) -> (parts, C, X / parts + before + after, Y, Z): overlapping, zeros outside.
+
+    As few parts as X can be divided into; one, if it is a large prime.
+    """
+    parts = next((n for n in (2, 3, 5, 7) if x.shape[2] % n == 0), 1)
+    size = x.shape[2] // parts
+    x = F.pad(x, (0, 0, 0, 0, before, after))
+    return torch.cat([x[:, :, i * size : (i + 1) * size + before + after] for i in range(parts)])
+
+
+def _joined(slabs: Tensor) -> Tensor:
+    """(parts, C, x, Y, Z) -> (1, C, parts * x, Y, Z)."""
+    return _channels_first(_channels_last(slabs).flatten(0, 1).unsqueeze(0))
+
+
+class Conv3d(nn.Conv3d):
+    """nn.Conv3d. Of kernels that extend along X and another axis, stride 1 and "same" padding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _is_slow(x):
+            return super().forward(x)
+        if self.kernel_size[0] == 1:  # adds up nothing along X: its slices are a batch
+            slices = _channels_first(_channels_last(x).flatten(0, 1).unsqueeze(1))
+            return _joined(super().forward(slices))
+        if self.kernel_size[1:] == (1, 1):  # nor along Y and Z: one axis of an image
+            image = _channels_last(x).flatten(2, 3).permute(0, 3, 1, 2)
+            stride, padding, dilation = self.stride[:2], self.padding[:2], self.dilation[:2]
+            weight = self.weight.squeeze(4)
+            out = F.conv2d(image, weight, self.bias, stride, padding, dilation)
+            return out.permute(0, 2, 3, 1).unflatten(2, x.shape[3:]).permute(0, 4, 1, 2, 3)
+        halo, *padding = self.padding
+        slabs = _slabs(x, halo, halo)
+        return _joined(F.conv3d(slabs, self.weight, self.bias, padding=(0, *padding)))
+
+
+class ConvTranspose3d(nn.ConvTranspose3d):
+    """nn.ConvTranspose3d that doubles every axis: kernel 3, stride 2, padding and output padding 1.
+
+    A value at i reaches 2 i - 1 to 2 i + 1, so that a part needs the first value behind it.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__(channels_in, channels_out, 3, stride=2, padding=1, output_padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _is_slow(x):
+            return super().forward(x)
+        return _joined(super().forward(_slabs(x, 0, 1))[:, :, :-2])

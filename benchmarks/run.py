@@ -29,6 +29,7 @@ from config import load_config, parse_settings
 from constants import GRID, IGNORE_INDEX, NO_PIXEL, NO_VOXEL, NUM_CLASSES, NUM_PIXELS, NUM_VOXELS
 from errors import exit_on_input_error
 from models import build_model, prepare_for_inference
+from models.blocks import recompute_blocks
 from models.losses import count_losses, distillation_losses
 from models.network import SSCOutput
 from utils.evaluation import autocast, evaluate
@@ -118,6 +119,7 @@ def inference(cfg, plain):
 
 def training_step(cfg, plain, with_teacher):
     model = build(cfg, plain).train()
+    recompute_blocks(model, cfg.train.recompute and not plain)
     optimizer = build_optimizer(model, cfg.train)
     teacher = build(cfg, plain).eval() if with_teacher else None
     if with_teacher and not plain:

@@ -1,5 +1,7 @@
 """What a training step does to the machine: the fused optimiser, determinism, no waiting."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from config import load_config
 from models import build_model
+from models.blocks import UNet3D, recompute_blocks
 from utils.training import Objective, build_optimizer, learning_rate, train_step
 
 CPU = torch.device("cpu")
@@ -90,3 +93,31 @@ def test_a_step_keeps_no_graph_and_no_gradients(step):
     _, (losses, flags), student = step
     assert not any(loss.requires_grad for loss in losses.values()) and not flags.any()
     assert all(parameter.grad is None for parameter in student.parameters())
+
+
+def test_recomputed_blocks_change_nothing_but_what_is_kept():
+    torch.manual_seed(0)
+    plain = UNet3D(8).to(memory_format=torch.channels_last_3d)
+    recomputed = copy.deepcopy(plain)
+    recompute_blocks(recomputed, True)
+    volume = torch.randn(2, 8, 12, 8, 12)
+    results, kept = [], []
+    for net in (plain, recomputed):
+        storages = {}
+
+        def note(tensor, storages=storages):
+            storages[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        for _ in range(2):
+            x = volume.clone().requires_grad_()
+            with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+                out = net(x)
+            out.square().sum().backward()
+        results.append([out, x.grad, *(p.grad for p in net.parameters()), *net.buffers()])
+        kept.append(sum(tensor.untyped_storage().nbytes() for tensor in storages.values()))
+    assert all(torch.equal(value, other) for value, other in zip(*results, strict=True))
+    assert kept[1] < 0.6 * kept[0]
+    for net in (plain, recomputed):
+        net.eval()
+    assert torch.equal(plain(volume), recomputed(volume))

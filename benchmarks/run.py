@@ -29,9 +29,9 @@ from config import load_config, parse_settings
 from constants import GRID, IGNORE_INDEX, NO_PIXEL, NO_VOXEL, NUM_CLASSES, NUM_PIXELS, NUM_VOXELS
 from errors import exit_on_input_error
 from models import build_model, prepare_for_inference
-from models.blocks import recompute_blocks
 from models.losses import count_losses, distillation_losses
 from models.network import SSCOutput
+from models.recompute import recompute_activations
 from utils.evaluation import autocast, evaluate
 from utils.metrics import SSCMetrics
 from utils.training import Objective, build_optimizer, train_step
@@ -119,7 +119,7 @@ def inference(cfg, plain):
 
 def training_step(cfg, plain, with_teacher):
     model = build(cfg, plain).train()
-    recompute_blocks(model, cfg.train.recompute and not plain)
+    recompute_activations(model, cfg.train.recompute and not plain)
     optimizer = build_optimizer(model, cfg.train)
     teacher = build(cfg, plain).eval() if with_teacher else None
     if with_teacher and not plain:
@@ -160,7 +160,7 @@ def semantic_distillation(cfg, plain):
     student, teacher = (
         torch.randn(1, NUM_CLASSES, *GRID).contiguous(memory_format=layout) for _ in range(2)
     )
-    feature = torch.zeros(1, 1, *GRID)
+    feature = torch.zeros(1, 1, 1, 1, 1)  # KD-T is none of it
     counts = count_losses(batch)
 
     def run():

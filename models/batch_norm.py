@@ -63,12 +63,11 @@ class BatchNorm3d(nn.BatchNorm3d):
             return super().forward(x)
         with torch.no_grad():
             mean, variance = channel_moments(x)
-            if self.track_running_stats:
-                count = x.numel() // x.shape[1]
-                self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-                unbiased = variance * (count / max(count - 1, 1))
-                self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+            count = x.numel() // x.shape[1]
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            unbiased = variance * (count / max(count - 1, 1))
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
         dtype = self.weight.dtype
         return _Normalise.apply(
             x, self.weight, self.bias, mean.to(dtype), variance.to(dtype), self.eps

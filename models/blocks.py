@@ -3,16 +3,14 @@
 Volumes are (B, C, X, Y, Z); kernels are given in the same order.
 """
 
-import contextlib
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from models.batch_norm import BatchNorm3d
 from models.convolution import Conv3d, ConvTranspose3d
+from models.recompute import Recomputed
 
 
 class AveragePool(nn.Module):
@@ -41,30 +39,7 @@ def _downsample(channels_in: int, channels_out: int, stride) -> nn.Sequential:
     )
 
 
-@contextlib.contextmanager
-def _statistics_kept(module: nn.Module):
-    """Batch norms use the statistics of the batch without adding them to the running ones."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-
-
-def recompute_blocks(model: nn.Module, recompute: bool) -> None:
-    """Whether the blocks of a network keep only their inputs for the backward pass.
-
-    What is inside is then computed again there: gradients and batch statistics are the same.
-    """
-    for module in model.modules():
-        if isinstance(module, DDRBlock):
-            module.recompute = recompute
-
-
-class DDRBlock(nn.Module):
+class DDRBlock(Recomputed):
     """Residual bottleneck with a 3x3x3 kernel decomposed into one convolution per axis.
 
     Dimensional decomposition residual block (DDRNet, CVPR 2019), as CleanerS uses it: along Z, then
@@ -76,12 +51,7 @@ class DDRBlock(nn.Module):
         channels_out: channels of the output.
         stride: 1, or 2 to halve every axis.
         dilation: of the three decomposed convolutions.
-
-    Attributes:
-        recompute: see recompute_blocks.
     """
-
-    recompute = False
 
     def __init__(
         self, channels_in: int, planes: int, channels_out: int, stride: int = 1, dilation: int = 1
@@ -111,18 +81,7 @@ class DDRBlock(nn.Module):
             self.downsample3 = _downsample(planes, planes, (s, 1, 1))
             self.downsample4 = _downsample(planes, planes, (s, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not (self.recompute and self.training and torch.is_grad_enabled()):
-            return self._forward(x)
-        return checkpoint(
-            self._forward,
-            x,
-            use_reentrant=False,
-            preserve_rng_state=False,  # nothing is drawn
-            context_fn=lambda: (contextlib.nullcontext(), _statistics_kept(self)),
-        )
-
-    def _forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         # In place where autograd needs no copy: what a batch norm returns is not kept by it.
         out1 = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out2 = self.bn2(self.conv2(out1))

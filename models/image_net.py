@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from constants import IMAGE_SIZE, NUM_CLASSES
 from errors import InputError
 from models.checkpoints import check_state, load_strictly, read_file
+from models.recompute import Recomputed
 
 SKETCH_ENCODERS = ("tu-resnet50s", "resnet50")  # deep stem as in 3D-Sketch; torchvision's stem
 
@@ -47,7 +48,7 @@ def _sketch_resnet50(name: str) -> nn.Module:
     return encoder
 
 
-class SegFormerHead(nn.Module):
+class SegFormerHead(Recomputed):
     """The light head of SegFormer: one linear layer per level, fuse, classify.
 
     Args:
@@ -67,7 +68,7 @@ class SegFormerHead(nn.Module):
         )
         self.classifier = nn.Conv2d(width, NUM_CLASSES, 1)
 
-    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def compute(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Four levels (B, C, h, w) -> features (B, f, h, w) >= 0, logits (B, 12, h, w)."""
         size = levels[0].shape[2:]
         maps = []

@@ -52,7 +52,7 @@ class CleanerS(nn.Module):
         logits_2d = sample_bilinear(logits_2d, pixels, full_size, head.logits_align_corners)
 
         winner, voxels = visible_voxels(pixels, len(image))
-        surface, near = fill_holes(seen[winner], voxels, len(image))
+        surface, near = fill_holes(seen.index_select(0, winner), voxels, len(image))
 
         tsdf_feature = self.tsdf_net(tsdf)
         logits = self.ssc_net(add_rows(tsdf_feature, surface, near), flips)

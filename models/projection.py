@@ -117,7 +117,7 @@ class _FillHoles(torch.autograd.Function):
         place = torch.searchsorted(near, voxels)
         filled = _neighbourhood_sum(rows, voxels, near, batch_size) / 27
         hole = rows == 0
-        filled[place] = rows + filled[place] * hole
+        filled.index_copy_(0, place, rows + filled.index_select(0, place) * hole)
         ctx.save_for_backward(voxels, near, place, hole)
         ctx.batch_size = batch_size
         return filled
@@ -126,7 +126,7 @@ class _FillHoles(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         voxels, near, place, hole = ctx.saved_tensors
-        direct = grad[place]
+        direct = grad.index_select(0, place)
         of_means = grad.index_copy(0, place, direct * hole)
         grad_rows = _neighbourhood_sum(of_means, near, voxels, ctx.batch_size) / 27
         return grad_rows + direct, None, None, None
@@ -163,15 +163,14 @@ class _AddRows(torch.autograd.Function):
     def forward(ctx, volume, rows, voxels):
         ctx.save_for_backward(voxels)
         total = volume.clone(memory_format=torch.channels_last_3d)
-        at_voxel = _by_voxel(total)
-        at_voxel[voxels] = at_voxel[voxels] + rows
+        _by_voxel(total).index_add_(0, voxels, rows)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         (voxels,) = ctx.saved_tensors
-        return grad, _by_voxel(grad)[voxels], None
+        return grad, _by_voxel(grad).index_select(0, voxels), None
 
 
 def add_rows(volume: Tensor, rows: Tensor, voxels: Tensor) -> Tensor:
@@ -193,7 +192,7 @@ class _TakeRows(torch.autograd.Function):
     def forward(ctx, volume, voxels):
         ctx.save_for_backward(voxels)
         ctx.shape = volume.shape
-        return _by_voxel(volume)[voxels]
+        return _by_voxel(volume).index_select(0, voxels)
 
     @staticmethod
     @once_differentiable
@@ -201,7 +200,7 @@ class _TakeRows(torch.autograd.Function):
         (voxels,) = ctx.saved_tensors
         batch_size, channels, *grid = ctx.shape
         result = grad.new_zeros(batch_size, *grid, channels)
-        result.view(-1, channels)[voxels] = grad
+        result.view(-1, channels).index_copy_(0, voxels, grad)
         return result.permute(0, 4, 1, 2, 3), None
 
 

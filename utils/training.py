@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from config import to_plain
 from errors import InputError
-from models.blocks import recompute_blocks
 from models.losses import LossCounts, count_losses, distillation_losses, supervised_losses
+from models.recompute import recompute_activations
 from utils import distributed
 from utils.checkpoint import beside, check_settings, make_way, restore, save_checkpoint
 from utils.evaluation import autocast, evaluate, to_device
@@ -313,7 +313,7 @@ def train(cfg, model, objective, train_set, test_set, path, device, checkpoint=N
             f"{distributed.world_size()} processes"
         )
     path = Path(path)
-    recompute_blocks(model, cfg.train.recompute)
+    recompute_activations(model, cfg.train.recompute)
     model.to(device)
     objective.teacher = objective.teacher.to(device) if objective.teacher is not None else None
     run = Training(cfg, model, objective, loader, path, device, checkpoint)

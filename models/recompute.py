@@ -1,0 +1,52 @@
+"""Activations that are computed again in the backward pass instead of being kept."""
+
+import contextlib
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+class Recomputed(nn.Module):
+    """A module that keeps, if asked to, only its input for the backward pass.
+
+    What is inside is then computed again there: gradients and batch statistics are the same.
+    Subclasses have their forward pass in `compute`.
+
+    Attributes:
+        recompute: whether it does so; see recompute_activations.
+    """
+
+    recompute = False
+
+    def forward(self, x):
+        if not (self.recompute and self.training and torch.is_grad_enabled()):
+            return self.compute(x)
+        return checkpoint(
+            self.compute,
+            x,
+            use_reentrant=False,
+            context_fn=lambda: (contextlib.nullcontext(), _statistics_kept(self)),
+        )
+
+
+@contextlib.contextmanager
+def _statistics_kept(module: nn.Module):
+    """Batch norms use the statistics of the batch without adding them to the running ones."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked -= 1
+
+
+def recompute_activations(model: nn.Module, recompute: bool) -> None:
+    """Set whether the parts of a network that can do so keep only their inputs."""
+    for module in model.modules():
+        if isinstance(module, Recomputed):
+            module.recompute = recompute

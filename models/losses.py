@@ -122,31 +122,32 @@ def _semantic_distillation(student: Tensor, teacher: Tensor, labels: Tensor) -> 
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """Sum of squared differences from a constant, in one pass over each, without a temporary."""
+    """Sum of squared differences from a constant, in one pass over each.
+
+    The difference is kept, so that the constant can go, and becomes the gradient in its place.
+    """
 
     BLOCK = 2**18  # values: 1 MB stays in the cache
 
     @staticmethod
-    def _blocks(*volumes):
-        flat = (volume.permute(0, 2, 3, 4, 1).reshape(-1) for volume in volumes)
-        return zip(*(values.split(_SquaredDistance.BLOCK) for values in flat), strict=True)
-
-    @staticmethod
     def forward(ctx, x, target):
-        ctx.save_for_backward(x, target)
+        difference = torch.empty_like(x, memory_format=torch.channels_last_3d)
         total = torch.zeros((), dtype=torch.float64)
-        for values, targets in _SquaredDistance._blocks(x, target):
-            total += in_single(values - targets).square_().sum()
+        volumes = (v.permute(0, 2, 3, 4, 1).reshape(-1) for v in (x, target, difference))
+        blocks = (values.split(_SquaredDistance.BLOCK) for values in volumes)
+        for values, targets, out in zip(*blocks, strict=True):
+            torch.sub(values, targets, out=out)
+            total += in_single(out).square().sum()
+        ctx.difference = difference
         return total.to(torch.promote_types(x.dtype, torch.float32))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, target = ctx.saved_tensors
-        result = torch.empty_like(x, memory_format=torch.channels_last_3d)
-        for values, targets, out in _SquaredDistance._blocks(x, target, result):
-            torch.sub(values, targets, out=out).mul_(2 * grad)
-        return result, None
+        if ctx.difference is None:
+            raise RuntimeError("KD-T has one backward pass only: its difference was used up")
+        result, ctx.difference = ctx.difference, None
+        return result.mul_(2 * grad), None
 
 
 def _squared_distance(x: Tensor, target: Tensor) -> Tensor:

@@ -63,7 +63,8 @@ def estimate_pose(depth, K, gravity=None, height=None):
     gravity = _gravity_of_faces(faces) if gravity is None else check_gravity(gravity)
     floor = np.zeros(len(faces.points), bool)
     if height is None:
-        floor = _find_floor(faces, gravity)
+        # To a sensor's gravity, which may be some degrees off, no floor would be level.
+        floor = _find_floor(faces, _refined(faces, gravity))
         height = float(np.median(faces.points[floor] @ gravity))
     if not HEIGHT_RANGE[0] <= height <= HEIGHT_RANGE[1]:
         raise InputError(
@@ -212,10 +213,16 @@ def _gravity_of_faces(faces):
     cosine = np.abs(candidates @ thinned.T)
     votes = (cosine > np.cos(_PARALLEL)).sum(axis=1) + (cosine < np.sin(_PARALLEL)).sum(axis=1)
     # Level cameras are likelier: of two directions alike, the one nearer to the image's down.
-    gravity = candidates[np.argmax(votes * candidates[:, 1])]
+    return _refined(faces, candidates[np.argmax(votes * candidates[:, 1])])
+
+
+def _refined(faces, gravity):
+    """The direction near a first one that fits most faces; the first, if none is level."""
     for limit in np.radians([10, 10, 8, 8]):
         cosine = np.abs(faces.normals @ gravity)
         parallel = faces.normals[cosine > np.cos(limit)]
+        if not len(parallel):
+            break
         perpendicular = faces.normals[cosine < np.sin(limit)]
         # Most parallel to the former and most perpendicular to the latter, however many they are.
         spread = -parallel.T @ parallel / len(parallel)

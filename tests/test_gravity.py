@@ -94,6 +94,17 @@ def test_given_gravity_is_kept_and_the_height_found():
     assert estimate.pose[2, 3] == pytest.approx(1.27, abs=0.02)
 
 
+@pytest.mark.parametrize("axis", ["x", "z"])
+@pytest.mark.parametrize("degrees", [-4, 4])
+def test_a_gravity_that_is_some_degrees_off_still_finds_the_floor(axis, degrees):
+    pose = camera_pose(20, 20, 1.4)
+    gravity = Rotation.from_euler(axis, degrees, degrees=True).apply(-pose[2, :3])
+    depth = with_noise(room_frame(NYU_INTRINSICS, pose))
+    estimate = estimate_pose(depth, NYU_INTRINSICS, gravity=gravity)
+    assert angle(-estimate.pose[2, :3], gravity) < 0.01  # which is kept
+    assert estimate.pose[2, 3] == pytest.approx(1.37, abs=0.15)  # 2 m of floor times sin(4)
+
+
 def test_a_wall_alone_is_refused():
     with pytest.raises(InputError, match="no floor"):
         estimate_pose(plane_depth([0, 0, 1], 2.5), NYU_INTRINSICS)

@@ -28,7 +28,7 @@ DEFAULTS = {
         "test_ids": "",  # likewise for the scenes to evaluate
         "input": "",  # tsdf or tsdf_cad; empty: tsdf_cad for a teacher, tsdf for a student
         "photometric": "original",  # colour augmentation: original (as published) or standard
-        "workers": 6,  # loader processes per training process
+        "workers": 6,  # loader processes per training process, at most one a CPU core
     },
     "model": {
         "encoder": "mit_b2",  # of the 2DNet: a name of segmentation-models-pytorch

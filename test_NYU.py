@@ -20,6 +20,7 @@ from utils import distributed
 from utils.completion import read_network
 from utils.evaluation import evaluate
 from utils.files import write_text
+from utils.loading import loader_processes
 from utils.metrics import constant_prediction, format_table, protocol_rows, table_row
 from utils.page import save_page
 from utils.run_folder import results_csv
@@ -73,7 +74,7 @@ def main():
             views.append(SceneView.from_sample(sample, labels))
             save_scene_picture(output / f"{name}.png", views[-1])
 
-    precision, workers = cfg.train.precision, cfg.data.workers
+    precision, workers = cfg.train.precision, loader_processes(cfg)
     metrics, scenes = evaluate(model, dataset, volume, device, precision, workers, dump)
     views = sorted(distributed.all_gather_lists(views), key=lambda view: names.index(view.name))
     if distributed.is_main():

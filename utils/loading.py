@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterator
 
 import torch
@@ -20,6 +21,12 @@ class ResumableSampler(DistributedSampler):
         return itertools.islice(super().__iter__(), self.start, None)
 
 
+def loader_processes(cfg) -> int:
+    """data.workers, but not more than this process has CPU cores: they would only take turns."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cfg.data.workers, cores)
+
+
 def training_loader(dataset: Dataset, cfg) -> DataLoader:
     """Batches of train.batch_size; an incomplete last one is left out.
 
@@ -36,7 +43,7 @@ def training_loader(dataset: Dataset, cfg) -> DataLoader:
         dataset,
         batch_size=cfg.train.batch_size,
         sampler=sampler,
-        num_workers=cfg.data.workers,
+        num_workers=loader_processes(cfg),
         pin_memory=torch.cuda.is_available(),
         drop_last=True,
         persistent_workers=cfg.data.workers > 0,

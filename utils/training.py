@@ -17,7 +17,7 @@ from utils import distributed
 from utils.checkpoint import beside, check_settings, make_way, restore, save_checkpoint
 from utils.evaluation import autocast, evaluate, to_device
 from utils.files import check_writable
-from utils.loading import training_loader, workers_of
+from utils.loading import loader_processes, training_loader, workers_of
 from utils.progress import LateReader, Progress
 from utils.run_folder import RunFolder, peak_memory_gb, score_columns
 from utils.signals import Stopped, StopSignals
@@ -279,7 +279,7 @@ class Training:
             with signals.at_once():
                 metrics, _ = evaluate(
                     self.model, test_set, self.objective.volume, self.device,
-                    cfg.train.precision, cfg.data.workers,
+                    cfg.train.precision, loader_processes(cfg),
                 )  # fmt: skip
         except Stopped:
             self.save(unfinished)

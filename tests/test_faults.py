@@ -424,7 +424,8 @@ def test_without_an_intact_checkpoint_nothing_is_begun(stopped, own_folder):
 
 def test_a_new_run_never_goes_on_with_the_backup_of_an_older_one(stopped, own_folder):
     before = (own_folder / "run.pth").read_bytes()
-    (own_folder / ".run.pth.123.tmp").write_bytes(b"left by a killed run")
+    for left in (".run.pth.123.tmp", "logs/run/.curves.png.123.tmp"):
+        (own_folder / left).write_bytes(b"left by a killed run")
 
     def stop_before_the_first_save(losses, batch):
         raise KeyboardInterrupt

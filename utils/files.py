@@ -65,7 +65,10 @@ def check_writable(path: str | Path) -> None:
 
 
 def remove_temporaries(path: str | Path) -> None:
-    """Remove what a killed process left of writing `path`; nobody else may be writing it."""
+    """Remove what a killed process left of writing `path`; nobody else may be writing it.
+
+    Its name may be a pattern: `folder / "*"` for every file of a folder.
+    """
     path = Path(path)
     for temporary in path.parent.glob(_temporary(path, "*")):
         temporary.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from config import to_plain
 from errors import InputError
 from utils import distributed
 from utils.curves import save_training_curves
-from utils.files import write_text
+from utils.files import remove_temporaries, write_text
 from utils.metrics import COLUMNS, protocol_rows
 
 PROJECT = Path(__file__).parents[1]
@@ -123,6 +123,7 @@ class RunFolder:
 
     def __init__(self, path: Path, cfg, device: torch.device, resumed: bool):
         self.path = path
+        remove_temporaries(path / "*")
         starts = path / "starts.jsonl"
         earlier = starts.read_text(encoding="utf-8") if resumed and starts.is_file() else ""
         write_text(starts, f"{earlier}{json.dumps(describe(cfg, device))}\n")

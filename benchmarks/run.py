@@ -1,6 +1,7 @@
 """Time and memory of the method against its plain formulation (benchmarks/reference.py).
 
-    python benchmarks/run.py [--config configs/nyu_small.yaml] [--rounds 3] [key.sub=value ...]
+    python benchmarks/run.py [key.sub=value ...] [--config configs/nyu_small.yaml] [--rounds 3]
+        [--cases inference "student step" ...]
 
 Prints Markdown tables. Fast and plain take turns in this process on the same weights and inputs
 (of the size of NYUv2, random); a time is the median of the rounds. Beside it stand the difference

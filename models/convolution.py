@@ -60,7 +60,7 @@ class Conv3d(nn.Conv3d):
             stride, padding, dilation = self.stride[:2], self.padding[:2], self.dilation[:2]
             weight = self.weight.squeeze(4)
             out = F.conv2d(image, weight, self.bias, stride, padding, dilation)
-            return out.permute(0, 2, 3, 1).unflatten(2, x.shape[3:]).permute(0, 4, 1, 2, 3)
+            return _channels_first(out.permute(0, 2, 3, 1).unflatten(2, x.shape[3:]))
         halo, *padding = self.padding
         slabs = _slabs(x, halo, halo)
         return _joined(F.conv3d(slabs, self.weight, self.bias, padding=(0, *padding)))

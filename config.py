@@ -56,7 +56,7 @@ DEFAULTS = {
         "weight_decay": 0.05,  # of weights with two or more dimensions
         "clip_norm": 10.0,  # L2 norm to which gradients are clipped
         "precision": "fp32",  # fp32, bf16 or fp16 (mixed)
-        "recompute": True,  # 3D blocks in the backward pass: a fifth less memory, somewhat slower
+        "recompute": True,  # 3D blocks and 2D head in the backward pass: a fifth less memory
         "sync_bn": True,  # shared batch statistics over processes (CUDA only)
         "eval_every": 1,  # epochs between evaluations on the test scenes; 0: after the last only
         "save_minutes": 10.0,  # between checkpoints within an epoch; 0: none by time

@@ -285,7 +285,7 @@ def peak_memory(case: str, which: str, arguments: list[str]) -> float:
 
 def achieved(case: str, fast, fast_s: float, cfg, peak: float) -> str:
     """The rate that bounds the case, beside what the machine reaches."""
-    if case == "KD-T":  # reads two volumes forwards, and two backwards to write one
+    if case == "KD-T":  # reads two volumes and writes one forwards, reads and writes one backwards
         gb = 5 * 4 * cfg.model.width * NUM_VOXELS / 1e9
         return f"{gb / fast_s:.0f} of {peak:.0f} GB/s, {gb / fast_s / peak:.0%}"
     if case == "evaluation":  # makes a network ready by running it without data, which would count

@@ -39,14 +39,15 @@ def training_loader(dataset: Dataset, cfg) -> DataLoader:
         seed=cfg.seed,
         drop_last=True,
     )
+    processes = loader_processes(cfg)
     return DataLoader(
         dataset,
         batch_size=cfg.train.batch_size,
         sampler=sampler,
-        num_workers=loader_processes(cfg),
+        num_workers=processes,
         pin_memory=torch.cuda.is_available(),
         drop_last=True,
-        persistent_workers=cfg.data.workers > 0,
+        persistent_workers=processes > 0,
         worker_init_fn=wait_for_main,
     )
 

@@ -87,38 +87,61 @@ def supervised_losses(
     }
 
 
-def _class_centres(logits: Tensor, one_hot: Tensor, size: Tensor) -> Tensor:
-    """(12, 12): the mean logits of the voxels of each class, 0 where a class is absent."""
-    return one_hot.T @ logits / size.clamp(min=1).unsqueeze(1)
+def _inverse_norms(rows: Tensor) -> Tensor:
+    return rows.norm(dim=1, keepdim=True).clamp(min=1e-8).reciprocal()
 
 
-def _affinities(logits: Tensor, centres: Tensor) -> Tensor:
-    """(N, 12): cosine of each voxel's logits with each class centre."""
-    return F.normalize(logits, dim=1, eps=1e-8) @ F.normalize(centres, dim=1, eps=1e-8).T
+class _SemanticDistillation(torch.autograd.Function):
+    """KD-SC and KD-SA of one sample's supervised voxels, with their gradients worked out by hand.
 
-
-def _semantic_distillation(student: Tensor, teacher: Tensor, labels: Tensor) -> tuple:
-    """KD-SC and KD-SA of one sample's supervised voxels: (N, 12) logits and (N,) labels in 0..11.
+    Autograd would run some hundred operations more, each on few numbers.
 
     The centres are those of the classes present, without empty; the voxels include the empty ones.
     """
-    classes = torch.arange(NUM_CLASSES, device=labels.device)
-    one_hot = (labels.unsqueeze(1) == classes).to(student.dtype)
-    size = one_hot.sum(dim=0)
-    present = (size > 0).to(student.dtype)
-    present[0] = 0
-    num_present = present.sum().clamp(min=1)
 
-    centre_s = _class_centres(student, one_hot, size)
-    centre_t = _class_centres(teacher, one_hot, size)
-    divergence = F.kl_div(
-        centre_s.log_softmax(dim=1), centre_t.log_softmax(dim=1), reduction="none", log_target=True
-    ).sum(dim=1)
-    kd_sc = (divergence * present).sum() / num_present
+    @staticmethod
+    def forward(ctx, student, teacher, labels):
+        """(N, 12) logits of both, (N,) labels in 0..11 -> kd_sc, kd_sa; gradients to student."""
+        classes = torch.arange(NUM_CLASSES, device=labels.device)
+        one_hot = (labels.unsqueeze(1) == classes).to(student.dtype)
+        size = one_hot.sum(dim=0)
+        present = (size > 0).to(student.dtype)
+        present[0] = 0
+        # Shares of the means over classes and over voxels; absent classes have none.
+        of_class = (present / present.sum().clamp(min=1)).unsqueeze(1)
+        of_voxel = of_class.T / max(len(labels), 1)
+        of_size = size.clamp(min=1).reciprocal().unsqueeze(1)
 
-    difference = _affinities(student, centre_s) - _affinities(teacher, centre_t)
-    kd_sa = (difference.square() * present).sum() / (num_present * max(len(labels), 1))
-    return kd_sc, kd_sa
+        centre_s, centre_t = ((one_hot.T @ logits) * of_size for logits in (student, teacher))
+        log_p, log_q = centre_s.log_softmax(dim=1), centre_t.log_softmax(dim=1)
+        q = log_q.exp()
+        kd_sc = (of_class * q * (log_q - log_p)).sum()
+
+        scale_s, scale_t = _inverse_norms(student), _inverse_norms(teacher)
+        length = _inverse_norms(centre_s)
+        unit_s, unit_t = centre_s * length, centre_t * _inverse_norms(centre_t)
+        cosine = (student @ unit_s.T).mul_(scale_s)
+        difference = cosine - (teacher @ unit_t.T).mul_(scale_t)
+        weighted = difference * of_voxel
+        kd_sa = torch.dot(weighted.flatten(), difference.flatten())
+
+        # Of a cosine a = u v: (v - a u) / |s| to s where u = s / |s|, and likewise to the centre.
+        weighted *= 2 * scale_s
+        to_rows = weighted @ unit_s
+        to_centre = weighted.T @ student
+        weighted *= cosine
+        to_rows -= student * (weighted.sum(dim=1, keepdim=True) * scale_s)
+        to_centre -= unit_s * (unit_s * to_centre).sum(dim=1, keepdim=True)
+        to_centre *= length * of_size
+        to_rows += to_centre.index_select(0, labels)
+        ctx.save_for_backward(of_class * (log_p.exp() - q) * of_size, to_rows, labels)
+        return kd_sc, kd_sa
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_sc, grad_sa):
+        of_centres, of_rows, labels = ctx.saved_tensors
+        return (of_centres * grad_sc).index_select(0, labels).add_(of_rows * grad_sa), None, None
 
 
 class _SquaredDistance(torch.autograd.Function):
@@ -192,6 +215,6 @@ def distillation_losses(
             batch["label3d"].flatten()[voxels],
         )
     )
-    pairs = [_semantic_distillation(*rows) for rows in zip(student, teacher, labels, strict=True)]
+    pairs = [_SemanticDistillation.apply(*r) for r in zip(student, teacher, labels, strict=True)]
     kd_sc, kd_sa = (torch.stack(terms).sum() / samples for terms in zip(*pairs, strict=True))
     return {"kd_t": kd_t, "kd_sc": kd_sc, "kd_sa": kd_sa}

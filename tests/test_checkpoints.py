@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 
@@ -20,7 +22,9 @@ from models.checkpoints import (
     read_file,
     to_original_name,
 )
+from tests.debug_checkpoint import write_debug_checkpoint
 from utils.checkpoint import save_checkpoint
+from utils.completion import read_network
 
 DEBUG = load_config("configs/debug.yaml")
 
@@ -61,6 +65,26 @@ def test_ours_carries_its_settings(tmp_path):
     assert load_weights(second, path) == meta
     for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_shrunk_checkpoint_is_half_the_size_and_the_same_to_fp16(tmp_path):
+    large, small = write_debug_checkpoint(tmp_path / "large.pth"), tmp_path / "small.pth"
+    command = [sys.executable, "checkpoint/shrink.py", str(large), str(small)]
+    subprocess.run(command, check=True)
+    assert small.stat().st_size < 0.6 * large.stat().st_size
+    first, second = read_network(large), read_network(small)
+    assert (second.cfg, second.volume) == (first.cfg, first.volume)
+    ours = second.model.state_dict()
+    for name, value in first.model.state_dict().items():
+        expected = value.half().float() if value.ndim > 1 else value
+        torch.testing.assert_close(ours[name], expected, rtol=0, atol=0)
+
+
+def test_a_file_of_the_original_is_not_shrunk(original_file, tmp_path):
+    command = [sys.executable, "checkpoint/shrink.py", str(original_file()), str(tmp_path / "x")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "is the original's" in done.stderr
+    assert not (tmp_path / "x").exists()
 
 
 def test_another_architecture_is_refused(original_file, tmp_path):

@@ -8,6 +8,7 @@ from torch import nn
 
 from config import load_config
 from models import build_model, prepare_for_inference
+from utils.evaluation import autocast
 
 
 def randomise_norms(model):
@@ -44,3 +45,12 @@ def test_the_same_outputs(encoder, golden_batch):
     again = prepare_for_inference(prepared).state_dict()
     assert state.keys() == again.keys()
     assert all(torch.equal(state[key], again[key]) for key in state)
+
+
+@pytest.mark.parametrize("capability", ["avx512_bf16", "sve_bf16", "avx512_f", None])
+def test_automatic_precision_is_bf16_where_the_cpu_has_it(capability, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, capability: True})
+    with autocast(torch.device("cpu"), "auto"):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    expected = torch.bfloat16 if "bf16" in str(capability) else torch.float32
+    assert product.dtype == expected

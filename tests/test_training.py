@@ -185,6 +185,23 @@ def test_distillation_of_a_scene_without_objects_is_zero(outputs):
     assert not out.logits.grad[1].any()
 
 
+@pytest.mark.parametrize("name", ["kd_sc", "kd_sa"])
+def test_gradient_of_distillation_is_that_of_the_papers_equations(name, outputs):
+    out, target, batch = outputs
+    out, target = (o._replace(logits=o.logits.detach()) for o in (out, target))
+    batch["label3d"][0][batch["label3d"][0] == 5] = 7  # a class that is absent
+    voxels = batch["label_weight"][0]
+    out.logits.requires_grad_()
+    distillation_losses(out, target, batch)[name].backward()
+    logits = out.logits.detach().requires_grad_()
+    pair = plain_semantic_distillation(
+        logits[0, :, voxels].T, target.logits[0, :, voxels].T, batch["label3d"][0][voxels]
+    )
+    (pair[name == "kd_sa"] / 2).backward()
+    scale = logits.grad.abs().max()
+    torch.testing.assert_close(out.logits.grad / scale, logits.grad / scale, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_losses_are_in_single_precision_whatever_the_networks_are(precision, outputs):
     """Sums over the many voxels of one class would overflow or lose digits."""

@@ -264,7 +264,7 @@ class SceneCompleter:
     """A network that completes frames of any RGB-D camera.
 
     model: of build_model, with trained weights; it is prepared for inference, and no longer
-    trainable. device: where it runs. precision: fp32, bf16, fp16.
+    trainable. device: where it runs. precision: fp32, bf16, fp16, auto.
     """
 
     def __init__(self, model, device="cpu", precision="fp32"):

@@ -30,7 +30,7 @@ class Objective:
         cfg: the `loss` settings.
         volume: the network's input, "tsdf" or "tsdf_cad".
         teacher: a frozen network that is given TSDF-CAD; None: no distillation.
-        precision: of the networks: fp32, bf16 or fp16.
+        precision: of the networks: fp32, bf16, fp16 or auto.
     """
 
     def __init__(self, cfg, volume: str, teacher=None, precision: str = "fp32"):

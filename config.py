@@ -52,6 +52,7 @@ DEFAULTS = {
         "batch_size": 2,  # scenes per process and forward pass
         "accumulate": 1,  # forward passes per optimiser step
         "lr": 1e-3,  # learning rate of the first epoch
+        "encoder_lr": 1.0,  # of a 2D encoder that is trained, times the learning rate
         "lr_min": 1e-7,  # learning rate that the cosine approaches
         "weight_decay": 0.05,  # of weights with two or more dimensions
         "clip_norm": 10.0,  # L2 norm to which gradients are clipped

@@ -1,13 +1,13 @@
 """Time and memory of the method against its plain formulation (benchmarks/reference.py).
 
     python benchmarks/run.py [key.sub=value ...] [--config configs/nyu_small.yaml] [--rounds 3]
-        [--cases inference "student step" ...]
+        [--cases inference "student step" ...] [--profile "student step"]
 
 Prints Markdown tables. Fast and plain take turns in this process on the same weights and inputs
 (of the size of NYUv2, random); a time is the median of the rounds. Beside it stand the difference
 of the results, the rate over that of a large matrix product (for KD-T: of a copy) between the
 rounds, and the peak memory, measured in a process of its own. Exits with 1 if results differ by
-more than the limits below.
+more than the limits below. With --profile, prints instead where the fast path's time goes.
 """
 
 import argparse
@@ -299,6 +299,14 @@ def achieved(case: str, fast, fast_s: float, cfg, peak: float) -> str:
     return f"{gflop:.0f} GFLOP, {rate:.0f} of {peak:.0f} GFLOP/s, {rate / peak:.0%}"
 
 
+def print_profile(run) -> None:
+    """The operations that take most of a second run's time."""
+    run()
+    with torch.profiler.profile() as profiler:
+        run()
+    print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=16))
+
+
 def main_row(case: str, cfg, args) -> tuple[list[str], bool]:
     plain, fast = (prepare(case, cfg, which) for which in (True, False))
     difference = relative(fast(), plain())
@@ -323,6 +331,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3, help="alternating runs; default 3")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--profile", choices=CASES, help="where the time of this case goes")
     parser.add_argument("--memory", nargs=2, metavar=("CASE", "WHICH"), help=argparse.SUPPRESS)
     args = parse_settings(parser)
     torch.set_num_threads(args.threads)
@@ -332,6 +341,9 @@ def main():
         case, which = args.memory
         prepare(case, cfg, plain=which == "plain")()
         print(held_at_most())
+        return
+    if args.profile:
+        print_profile(prepare(args.profile, cfg, plain=False))
         return
 
     args.passed_on = [*(["--config", args.config] if args.config else []), *args.overrides]

@@ -132,6 +132,18 @@ def test_parameter_groups(golden):
         assert {golden_group["first"], golden_group["last"]} <= set(ours)
 
 
+def test_a_trained_encoder_has_its_own_learning_rate():
+    model = build_model(load_config("configs/debug.yaml", ["model.freeze_encoder=false"]).model)
+    cfg = load_config(overrides=["train.encoder_lr=0.1"]).train
+    scale = {
+        id(p): g["lr_scale"] for g in build_optimizer(model, cfg).param_groups for p in g["params"]
+    }
+    assert scale == {
+        id(parameter): 0.1 if name.startswith("net_2d.encoder.") else 1.0
+        for name, parameter in model.named_parameters()
+    }
+
+
 @pytest.fixture
 def outputs():
     """Random outputs and a batch of two scenes, the second without a labelled object."""

@@ -133,9 +133,9 @@ def restore(checkpoint: Checkpoint, model, optimizer, scaler) -> None:
     load_strictly(model, checkpoint.state, checkpoint.path)
     try:
         state = checkpoint.training["optimizer"]
-        # The kind of implementation is this run's affair, not the file's.
+        # The kind of implementation is this run's affair, and older files have no lr_scale.
         for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
-            group["fused"] = own["fused"]
+            group |= {key: own[key] for key in ("fused", "lr_scale")}
         optimizer.load_state_dict(state)
         for parameter, moments in optimizer.state.items():
             if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):

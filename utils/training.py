@@ -64,22 +64,28 @@ def learning_rate(epoch: int, cfg) -> float:
     return cfg.lr_min + 0.5 * (cfg.lr - cfg.lr_min) * (1 + math.cos(math.pi * progress))
 
 
-def parameter_groups(model, weight_decay: float) -> list[dict]:
-    """Trainable parameters: weights of two or more dimensions are decayed, the others are not."""
-    decay, no_decay = [], []
+def parameter_groups(model, weight_decay: float, encoder_lr: float = 1.0) -> list[dict]:
+    """Trainable parameters: weights of two or more dimensions are decayed, the others are not.
+
+    Groups of a trained 2D encoder, if any, come last, with `lr_scale` encoder_lr instead of 1.
+    """
+    groups = {
+        (scale, decay): {"params": [], "weight_decay": decay, "lr_scale": scale}
+        for scale in (1.0, encoder_lr)
+        for decay in (weight_decay, 0.0)
+    }
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             one_dimensional = parameter.ndim <= 1 or name.endswith(".bias")
-            (no_decay if one_dimensional else decay).append(parameter)
-    return [
-        {"params": decay, "weight_decay": weight_decay},
-        {"params": no_decay, "weight_decay": 0.0},
-    ]
+            scale = encoder_lr if "net_2d.encoder." in name else 1.0
+            groups[scale, 0.0 if one_dimensional else weight_decay]["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]
 
 
 def build_optimizer(model, cfg) -> torch.optim.AdamW:
     """A fused implementation: one kernel, which can leave out a step by itself."""
-    return torch.optim.AdamW(parameter_groups(model, cfg.weight_decay), lr=cfg.lr, fused=True)
+    groups = parameter_groups(model, cfg.weight_decay, cfg.encoder_lr)
+    return torch.optim.AdamW(groups, lr=cfg.lr, fused=True)
 
 
 def seed_step(seed: int, step: int) -> None:
@@ -244,7 +250,7 @@ class Training:
         self.loader.sampler.start = progress.step * cfg.accumulate * cfg.batch_size
         self.loader.dataset.set_epoch(epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(epoch, cfg)
+            group["lr"] = learning_rate(epoch, cfg) * group["lr_scale"]
         self.parallel.train()
         steps = range(progress.step, self.steps)
         batches = iter(self.loader) if steps else None

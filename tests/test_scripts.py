@@ -13,16 +13,23 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
 from make_nyu import make_nyu_root
+from sklearn.metrics import jaccard_score
+from torchvision import tv_tensors
 
 from config import load_config
-from datasets.nyu import NYUDataset
+from constants import IMAGE_SIZE
+from datasets.nyu import NYUDataset, find_scenes, read_image
+from datasets.transforms import normalize
 from models import build_model
 from models.checkpoints import load_weights, read_checkpoint
+from models.image_net import load_pretrained_encoder
+from runs.pretrain_encoder import mean_iou, transforms
 from utils.checkpoint import save_checkpoint
 from utils.metrics import SSCMetrics
 
@@ -37,7 +44,7 @@ class Result(NamedTuple):
 
 def run(script, *words, cwd, ok=True):
     """Run a script's main as the command line would; in this process, which saves its imports."""
-    main = importlib.import_module(Path(script).stem).main
+    main = importlib.import_module(script.removesuffix(".py").replace("/", ".")).main
     out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
     code = 0
     try:
@@ -158,6 +165,74 @@ def test_a_file_of_the_original_is_evaluated(work, original_file, tmp_path):
     result = run("test_NYU.py", *words, *tiny, cwd=tmp_path)
     assert "assumed: preset nyu_segformer_b2" in result.stdout
     assert "on tsdf, 2 scenes" in result.stdout
+
+
+def test_a_trained_encoder_moves_by_its_own_learning_rate(work):
+    """At none at all its weights stay, while those of the head do not."""
+    words = ["model.freeze_encoder=false", "train.encoder_lr=0", "train.student_path=still.pth"]
+    words += [f"loss.weight_kd_{name}=0" for name in ("t", "sc", "sa")]
+    run("train_student.py", "--config", "debug.yaml", *words, cwd=work)
+    model = build_model(load_config(ROOT / "configs/debug.yaml").model)
+    load_weights(model, work / "still.pth")
+    torch.manual_seed(0)
+    start = build_model(load_config(ROOT / "configs/debug.yaml").model)
+    pairs = list(zip(model.named_parameters(), start.parameters(), strict=True))
+    moved = {name for (name, trained), initial in pairs if not torch.equal(trained, initial)}
+    assert "net_2d.head.classifier.weight" in moved
+    assert not any(name.startswith("net_2d.encoder.") for name in moved)
+
+
+def test_precision_is_compared_on_the_test_scenes(work):
+    words = ["--pretrained_path", "checkpoint/debug_student.pth"]
+    result = run("benchmarks/precision.py", *words, cwd=work)
+    *_, fp32, bf16, last = result.stdout.splitlines()
+    sizes = [
+        (sample["label_weight"] & (sample["label3d"] != 255)).sum().item()
+        for sample in NYUDataset(work / "data/NYU", "test")
+    ]
+    assert f"of {sum(sizes)} evaluated voxels" in last
+    assert fp32.startswith("fp32: SC IoU") and bf16.startswith("bf16: SC IoU")
+
+
+def test_an_encoder_learns_from_labelled_images(work, tmp_path, monkeypatch):
+    """Colours are classes here: an epoch must lower the loss, and 2DNet take the weights."""
+    monkeypatch.setattr("runs.pretrain_encoder.BATCH_SIZE", 2)
+    for split in ("train", "test"):
+        for image in (work / f"data/NYU/{split}/RGB").iterdir():
+            grey = cv2.imread(str(image), cv2.IMREAD_GRAYSCALE)
+            cv2.imwrite(str(tmp_path / f"{image.name[3:7]}.png"), grey // 64)
+    words = ["--config", "debug.yaml", "--labels", tmp_path, "--out", tmp_path / "encoder.pth"]
+    result = run("runs/pretrain_encoder.py", *words, "--epochs", 4, "--validate", cwd=work)
+    losses = [float(line.split()[3].strip(",")) for line in result.stdout.splitlines()]
+    assert len(losses) == 4 and losses[-1] < 0.8 * losses[0]
+
+    net = build_model(load_config(ROOT / "configs/debug.yaml").model).net_2d
+    load_pretrained_encoder(net, "mobilenet_v2", str(tmp_path / "encoder.pth"))
+
+    (tmp_path / "0003.png").unlink()
+    assert "0003.png" in error_of("runs/pretrain_encoder.py", *words, cwd=work)
+
+
+def test_an_encoder_is_trained_on_images_as_2dnet_sees_them(work):
+    scenes = find_scenes(work / "data/NYU", "train")
+    image = read_image(scenes[0].image)
+    whole = transforms(IMAGE_SIZE, augment=False)
+    mask = tv_tensors.Mask(torch.zeros(IMAGE_SIZE, dtype=torch.uint8))
+    rgb = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
+    np.testing.assert_allclose(whole(tv_tensors.Image(rgb), mask)[0], normalize(image), atol=1e-5)
+
+
+def test_mean_iou_of_segmentation_equals_that_of_scikit_learn():
+    torch.manual_seed(0)
+    logits = torch.randn(3, 39, 4, 5)
+    labels = torch.randint(0, 5, (3, 4, 5))
+    labels[0, 0] = 39
+    loader = [(logits[i : i + 1], labels[i : i + 1]) for i in range(3)]
+    score = mean_iou(torch.nn.Identity(), loader, torch.device("cpu"), "fp32")
+    scored = labels != 39
+    predicted = logits.argmax(dim=1)[scored]
+    expected = jaccard_score(labels[scored], predicted, labels=range(5), average="macro")
+    assert score == pytest.approx(100 * expected, abs=1e-3)
 
 
 @pytest.mark.slow  # tests/test_resume.py shows the same with a small network

@@ -23,9 +23,10 @@ from sklearn.metrics import jaccard_score
 from torchvision import tv_tensors
 
 from config import load_config
-from constants import IMAGE_SIZE
+from constants import GRID, IMAGE_SIZE, NO_PIXEL
 from datasets.nyu import NYUDataset, find_scenes, read_image
 from datasets.transforms import normalize
+from figs.make_analysis import occurring_miou
 from models import build_model
 from models.checkpoints import load_weights, read_checkpoint
 from models.image_net import load_pretrained_encoder
@@ -192,6 +193,26 @@ def test_precision_is_compared_on_the_test_scenes(work):
     ]
     assert f"of {sum(sizes)} evaluated voxels" in last
     assert fp32.startswith("fp32: SC IoU") and bf16.startswith("bf16: SC IoU")
+
+
+def test_an_analysis_is_drawn(work, tmp_path):
+    words = ["--pretrained_path", "checkpoint/debug_student.pth", f"output={tmp_path}"]
+    run("figs/make_analysis.py", *words, cwd=work)
+    for name in ("confusion", "scenes", "best", "worst"):
+        assert cv2.imread(str(tmp_path / f"{name}.png")).std() > 5
+
+
+def test_a_scenes_mean_iou_is_over_the_classes_in_it():
+    torch.manual_seed(0)
+    truth, prediction = torch.randint(0, 4, (1, *GRID)), torch.randint(0, 6, (1, *GRID))
+    everywhere = torch.ones(1, *GRID, dtype=torch.bool)
+    metrics = SSCMetrics()
+    mapping = torch.full((1, *GRID), NO_PIXEL)
+    metrics.update(prediction, {"label3d": truth, "label_weight": everywhere, "mapping": mapping})
+    expected = jaccard_score(
+        truth.flatten(), prediction.flatten(), labels=[1, 2, 3], average="macro"
+    )
+    assert occurring_miou(metrics) == pytest.approx(100 * expected, abs=1e-6)
 
 
 def test_an_encoder_learns_from_labelled_images(work, tmp_path, monkeypatch):

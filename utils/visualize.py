@@ -210,6 +210,35 @@ class SceneView:
         return max((heading + _AZIMUTHS).tolist(), key=count)
 
 
+def render_volumes(view: SceneView, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Pictures of a scene's volumes as cubes, from one viewpoint behind and above the camera.
+
+    Args:
+        size: height and width in pixels.
+
+    Returns:
+        Title -> (height, width, 4) uint8 RGBA of the visible surface and the prediction and, with a
+        label, of ground truth and errors; without the ceiling.
+    """
+    volumes = {"Visible surface": (view.visible, view.visible_colors)}
+    volumes["Prediction"] = _palette(view.shown_prediction, CLASS_COLORS)
+    if view.label is not None:
+        volumes["Ground truth"] = _palette(view.shown_label, CLASS_COLORS)
+        volumes["Errors"] = _palette(view.errors, ERROR_COLORS)
+    not_ceiling = view.classes != CEILING
+    volumes = {title: (solid & not_ceiling, colors) for title, (solid, colors) in volumes.items()}
+
+    together = np.any([solid for solid, _ in volumes.values()], axis=0)
+    if not together.any():
+        return {title: np.zeros((*size, 4), np.uint8) for title in volumes}
+    origin = np.zeros(3)
+    K, pose = look_at_voxels(together, origin, view.azimuth, _ELEVATION, size)
+    return {
+        title: render_voxels(solid, colors, K, pose, origin, size)
+        for title, (solid, colors) in volumes.items()
+    }
+
+
 def save_scene_picture(path: str | Path, view: SceneView) -> None:
     """Draw a scene into a PNG.
 
@@ -220,32 +249,20 @@ def save_scene_picture(path: str | Path, view: SceneView) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    volumes = {"Visible surface": (view.visible, view.visible_colors)}
-    volumes["Prediction"] = _palette(view.shown_prediction, CLASS_COLORS)
-    if view.label is not None:
-        volumes["Ground truth"] = _palette(view.shown_label, CLASS_COLORS)
-        volumes["Errors"] = _palette(view.errors, ERROR_COLORS)
-    not_ceiling = view.classes != CEILING
-    volumes = {title: (solid & not_ceiling, colors) for title, (solid, colors) in volumes.items()}
-
+    pictures = render_volumes(view, _PANEL)
     depth, depth_title = view.depth, "Depth"
     if depth is None and view.camera is not None:
         depth = raycast_labels(view.visible.astype(np.uint8), view.K, *view.camera)
         depth_title = "Depth of the visible voxels"
-    titles = ["Image", *([] if depth is None else [depth_title]), *volumes]
+    titles = ["Image", *([] if depth is None else [depth_title]), *pictures]
     figure, panels = _panels(view.name, titles, legend_rows=1 if view.label is None else 2)
     panels["Image"].imshow(view.image)
     if depth is not None:
         _draw_depth(figure, panels[depth_title], depth)
 
-    together = np.any([solid for solid, _ in volumes.values()], axis=0)
-    if together.any():
-        origin = np.zeros(3)
-        K, pose = look_at_voxels(together, origin, view.azimuth, _ELEVATION, _PANEL)
-        height, width = IMAGE_SIZE  # the coordinates of every panel
-        for title, (solid, colors) in volumes.items():
-            cubes = render_voxels(solid, colors, K, pose, origin, _PANEL)
-            panels[title].imshow(cubes, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+    height, width = IMAGE_SIZE  # the coordinates of every panel
+    for title, cubes in pictures.items():
+        panels[title].imshow(cubes, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     names = [name + " (not drawn)" * (name == "ceiling") for name in CLASS_NAMES[1:]]
     _legend(figure, names, CLASS_COLORS[1:], row=0)
     if view.label is not None:

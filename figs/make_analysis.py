@@ -1,0 +1,134 @@
+"""What a trained network gets right and wrong, as pictures, from a checkpoint and test scenes.
+
+    python figs/make_analysis.py --pretrained_path checkpoint/nyu_small_student.pth
+        [data.root=data/NYU output=docs/results/nyu_small ...]
+
+Writes into the folder `output`: confusion.png, scenes.png (histograms of the scores of single
+scenes), best.png and worst.png (the ten scenes with the highest and lowest SSC mIoU over the
+classes that occur in them: prediction, ground truth, errors). No picture shows an image of NYUv2.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's folder
+
+from config import parse_settings  # noqa: E402
+from constants import CLASS_NAMES  # noqa: E402
+from datasets import build_dataset  # noqa: E402
+from errors import exit_on_input_error  # noqa: E402
+from utils.completion import read_network  # noqa: E402
+from utils.evaluation import evaluate  # noqa: E402
+from utils.files import atomic_file  # noqa: E402
+from utils.loading import loader_processes  # noqa: E402
+from utils.metrics import SSCMetrics  # noqa: E402
+from utils.visualize import SceneView, render_volumes  # noqa: E402
+
+SHOWN = 10  # best and worst scenes
+PANEL = (240, 320)  # height, width of a picture of a scene
+
+
+def occurring_miou(metrics: SSCMetrics) -> float:
+    """Mean IoU in per cent over the object classes that occur in the truth of a scene."""
+    iou = metrics.compute()["ssc"]["iou"]
+    occurs = metrics.ssc[0, 1:].sum(dim=1) > 0
+    values = [value for value, there in zip(iou.values(), occurs, strict=True) if there]
+    return float(np.mean(values)) if values else 0.0
+
+
+def save(figure: Figure, path: Path) -> None:
+    with atomic_file(path) as file:
+        figure.savefig(file, format="png", bbox_inches="tight")
+
+
+def draw_confusion(path: Path, metrics: SSCMetrics) -> None:
+    """Of the evaluated voxels of each class, the share that is predicted as each other."""
+    counts = metrics.ssc[0].numpy()
+    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(7.5, 6.5), dpi=100)
+    axes = figure.add_subplot()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    for row, column in np.ndindex(share.shape):
+        color = "white" if share[row, column] > 50 else "black"
+        text = f"{share[row, column]:.0f}"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    axes.set_xticks(range(len(CLASS_NAMES)), CLASS_NAMES, rotation=45, ha="right")
+    axes.set_yticks(range(len(CLASS_NAMES)), CLASS_NAMES)
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("ground truth")
+    axes.set_title("Per cent of the evaluated voxels of a class")
+    save(figure, path)
+
+
+def draw_histograms(path: Path, sc_iou: list[float], ssc_miou: list[float]) -> None:
+    figure = Figure(figsize=(9, 3.2), dpi=100)
+    titles = "SC IoU", "SSC mIoU over the classes in the scene"
+    for axes, title, values in zip(figure.subplots(1, 2), titles, (sc_iou, ssc_miou), strict=True):
+        axes.hist(values, bins=range(0, 101, 5), color="#0072b2", edgecolor="white")
+        median = np.median(values)
+        axes.axvline(median, color="#d55e00", label=f"median {median:.1f}")
+        axes.set_xlim(0, 100)
+        axes.set_xlabel(f"{title}, %")
+        axes.set_ylabel("scenes")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    figure.tight_layout()
+    save(figure, path)
+
+
+def draw_scenes(path: Path, views: list[SceneView], captions: list[str]) -> None:
+    """A row a scene, without what the camera saw."""
+    titles = "Prediction", "Ground truth", "Errors"
+    height, width = (side / 100 for side in PANEL)
+    figure = Figure(figsize=(3 * width, len(views) * height), dpi=100)
+    rows = figure.subplots(len(views), 3, squeeze=False, gridspec_kw={"wspace": 0, "hspace": 0.1})
+    for row, view, caption in zip(rows, views, captions, strict=True):
+        pictures = render_volumes(view, PANEL)
+        for axes, title in zip(row, titles, strict=True):
+            axes.imshow(pictures[title])
+            axes.set_axis_off()
+            axes.set_title(title if axes is not row[0] else caption, fontsize=9)
+    save(figure, path)
+
+
+@exit_on_input_error
+def main():
+    parser = argparse.ArgumentParser(description="Pictures of what a network gets right and wrong.")
+    parser.add_argument("--pretrained_path", required=True, help="checkpoint, ours or original")
+    args = parse_settings(parser)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, cfg, volume = read_network(args.pretrained_path, args.overrides)
+    model.to(device)
+    dataset = build_dataset(cfg.data, "test", with_cad=volume == "tsdf_cad", augment=False)
+    output = Path(cfg.output or "visual_pred")
+    predictions = {}
+
+    def keep(name, labels, _batch):
+        predictions[name] = labels.to("cpu", torch.uint8)
+
+    metrics, scenes = evaluate(
+        model, dataset, volume, device, cfg.train.precision, loader_processes(cfg), keep
+    )
+    ssc_miou = [occurring_miou(scene.metrics) for scene in scenes]
+    sc_iou = [scene.metrics.compute()["sc"]["iou"] for scene in scenes]
+    draw_confusion(output / "confusion.png", metrics)
+    draw_histograms(output / "scenes.png", sc_iou, ssc_miou)
+
+    order = np.argsort(ssc_miou)
+    for name, indices in (("best", order[::-1][:SHOWN]), ("worst", order[:SHOWN])):
+        samples = [dataset[int(i)] for i in indices]
+        views = [SceneView.from_sample(s, predictions[s["name"]]) for s in samples]
+        captions = [
+            f"{scenes[i].name}: SC IoU {sc_iou[i]:.0f}, SSC mIoU {ssc_miou[i]:.0f}" for i in indices
+        ]
+        draw_scenes(output / f"{name}.png", views, captions)
+    print(f"written: {output}/confusion.png, scenes.png, best.png, worst.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,8 @@
 """The README's pictures, from a checkpoint and a folder of rooms.
 
-    python prepare_rooms.py --out data/rooms --train 0 --test 30 --keep-raw
+    python prepare_rooms.py --out data/rooms_raw --train 0 --test 30 --keep-raw
     python figs/make_figures.py --pretrained_path checkpoint/rooms_student.pth \
-        --scenes NYU5007 --metrics logs/rooms_student/metrics.csv data.root=data/rooms
+        --scenes NYU5007 --metrics logs/rooms_student/metrics.csv data.root=data/rooms_raw
 
 Writes into figs/ (setting output) a picture a scene, named after it, and curves.png. The depth is
 that of the raw files where prepare_rooms.py kept them. Pictures of NYUv2 can be made too, but do

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 name=rooms
 preset=configs/rooms.yaml
-settings=()
+settings=(data.root=data/rooms)
 source runs/rows.sh
 
 "$PYTHON" prepare_rooms.py --out data/rooms --train 120 --test 30

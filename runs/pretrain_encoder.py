@@ -36,6 +36,7 @@ from errors import InputError, exit_on_input_error  # noqa: E402
 from models.image_net import load_pretrained_encoder  # noqa: E402
 from utils.evaluation import autocast  # noqa: E402
 from utils.files import atomic_file, check_writable  # noqa: E402
+from utils.metrics import class_ratios, confusion_matrix  # noqa: E402
 
 NUM_CLASSES = 39
 IGNORE_INDEX = 39
@@ -95,16 +96,13 @@ def class_weights(dataset: LabelledImages) -> torch.Tensor:
 def mean_iou(model, loader, device, precision) -> float:
     """In percent, over the classes that occur."""
     model.eval()
-    confusion = torch.zeros(NUM_CLASSES, NUM_CLASSES, device=device)
+    confusion = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.int64, device=device)
     for image, label in loader:
         with autocast(device, precision):
             predicted = model(image.to(device)).argmax(dim=1)
-        label = label.to(device)
-        pairs = (label * NUM_CLASSES + predicted)[label != IGNORE_INDEX]
-        confusion += pairs.bincount(minlength=NUM_CLASSES**2).view_as(confusion)
-    hits = confusion.diag()
-    union = confusion.sum(0) + confusion.sum(1) - hits
-    return 100 * (hits / union)[confusion.sum(1) > 0].mean().item()
+        label, predicted = label.to(device).flatten(), predicted.flatten()
+        confusion += confusion_matrix(label, predicted, label != IGNORE_INDEX, NUM_CLASSES)
+    return class_ratios(confusion)["iou"][confusion.sum(dim=1) > 0].mean().item()
 
 
 @exit_on_input_error

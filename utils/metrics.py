@@ -6,7 +6,7 @@ from torch import Tensor
 from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES
 
 
-def _confusion(truth: Tensor, prediction: Tensor, where: Tensor, num_classes: int) -> Tensor:
+def confusion_matrix(truth: Tensor, prediction: Tensor, where: Tensor, num_classes: int) -> Tensor:
     """(num_classes, num_classes) int64: rows truth, columns prediction, over the voxels `where`.
 
     Voxels elsewhere go to a bin of their own: no shape depends on the data, so a GPU need not wait.
@@ -18,7 +18,7 @@ def _confusion(truth: Tensor, prediction: Tensor, where: Tensor, num_classes: in
     return counts[:bins].view(num_classes, num_classes)
 
 
-def _ratios(confusion: Tensor) -> dict[str, Tensor]:
+def class_ratios(confusion: Tensor) -> dict[str, Tensor]:
     """Precision, recall and IoU of every class in per cent; 0 for a class that never occurs."""
     hit = confusion.diagonal().double()
     predicted, actual = confusion.sum(dim=0), confusion.sum(dim=1)
@@ -30,8 +30,8 @@ def _ratios(confusion: Tensor) -> dict[str, Tensor]:
 
 
 def _table(sc: Tensor, ssc: Tensor) -> dict:
-    occupied = {name: values[1].item() for name, values in _ratios(sc).items()}
-    iou = _ratios(ssc)["iou"][1:]
+    occupied = {name: values[1].item() for name, values in class_ratios(sc).items()}
+    iou = class_ratios(ssc)["iou"][1:]
     by_class = dict(zip(CLASS_NAMES[1:], iou.tolist(), strict=True))
     return {"sc": occupied, "ssc": {"iou": by_class, "miou": iou.mean().item()}}
 
@@ -67,8 +67,8 @@ class SSCMetrics:
         hidden = scored & (batch["mapping"].flatten() == NO_PIXEL)
         self.to(truth.device)
         for i, (sc_where, ssc_where) in enumerate([(hidden, scored), (labelled, labelled)]):
-            self.sc[i] += _confusion((truth > 0).long(), (prediction > 0).long(), sc_where, 2)
-            self.ssc[i] += _confusion(truth, prediction, ssc_where, NUM_CLASSES)
+            self.sc[i] += confusion_matrix((truth > 0).long(), (prediction > 0).long(), sc_where, 2)
+            self.ssc[i] += confusion_matrix(truth, prediction, ssc_where, NUM_CLASSES)
 
     def to(self, device) -> "SSCMetrics":
         self.sc, self.ssc = self.sc.to(device), self.ssc.to(device)

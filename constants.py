@@ -21,6 +21,11 @@ CLASS_NAMES = (
     "bed", "sofa", "table", "tvs", "furn", "objs",
 )  # fmt: skip
 NUM_CLASSES = len(CLASS_NAMES)
+# Voxels of each class with label_weight and a label in NYUv2's 795 training scenes.
+NYU_CLASS_VOXELS = (
+    7_049_946, 80_205, 1_072_333, 907_680, 116_952, 180_994,
+    436_852, 282_264, 255_113, 28_247, 1_806_927, 852_366,
+)  # fmt: skip
 
 # RGB of the paper's figures, by class; the first is never drawn.
 CLASS_COLORS = (

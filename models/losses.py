@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from constants import IGNORE_INDEX, NO_VOXEL, NUM_CLASSES
+from constants import IGNORE_INDEX, NO_VOXEL, NUM_CLASSES, NYU_CLASS_VOXELS
 from models.projection import take_rows
 
 
@@ -54,16 +54,42 @@ def count_losses(batch: dict) -> LossCounts:
     )
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, count: Tensor) -> Tensor:
-    """Label-smoothed cross-entropy over (N, 12) logits; 0 where every label is ignored."""
-    total = F.cross_entropy(
-        logits, labels, ignore_index=IGNORE_INDEX, label_smoothing=smoothing, reduction="sum"
-    )
-    return total / count.clamp(min=1)
+def class_weights(balance: float) -> Tensor:
+    """(12,) float32: inverse frequency of the classes in NYUv2's training scenes, to a power.
+
+    Their mean over the supervised voxels of those scenes is 1, so that a loss keeps its size.
+
+    Args:
+        balance: the power: 0 weighs all voxels alike (the paper), 1 all classes.
+    """
+    counts = torch.tensor(NYU_CLASS_VOXELS, dtype=torch.float64)
+    weights = counts**-balance
+    return (weights * counts.sum() / (weights * counts).sum()).float()
+
+
+def _cross_entropy(
+    logits: Tensor, labels: Tensor, smoothing: float, balance: float, count: Tensor
+) -> Tensor:
+    """Label-smoothed cross-entropy over (N, 12) logits; 0 where every label is ignored.
+
+    The weight is that of a voxel's own class, for the smoothed part too (unlike PyTorch's).
+    """
+    loss = F.cross_entropy(
+        logits, labels, ignore_index=IGNORE_INDEX, label_smoothing=smoothing,
+        reduction="none" if balance else "sum",
+    )  # fmt: skip
+    if balance:  # an ignored voxel's loss is 0, whatever its weight
+        weights = class_weights(balance).to(loss)
+        loss = torch.dot(weights[labels.clamp(max=NUM_CLASSES - 1)], loss)
+    return loss / count.clamp(min=1)
 
 
 def supervised_losses(
-    out, batch: dict, label_smoothing: float = 0.2, counts: LossCounts | None = None
+    out,
+    batch: dict,
+    label_smoothing: float = 0.2,
+    counts: LossCounts | None = None,
+    class_balance: float = 0.0,
 ) -> dict[str, Tensor]:
     """Cross-entropy of the voxels and of the mapped pixels.
 
@@ -71,6 +97,7 @@ def supervised_losses(
         out: SSCOutput of the network.
         batch: with label3d, label_weight and mapping2d.
         counts: of the global batch; by default those of this batch.
+        class_balance: see class_weights.
 
     Returns:
         loss_3d and loss_2d, unweighted scalars, in at least single precision.
@@ -80,10 +107,14 @@ def supervised_losses(
     logits = in_single(take_rows(out.logits, voxels))
     labels = batch["label3d"].flatten()[voxels]
     return {
-        "loss_3d": _cross_entropy(logits, labels, label_smoothing, counts.voxels),
+        "loss_3d": _cross_entropy(logits, labels, label_smoothing, class_balance, counts.voxels),
         "loss_2d": _cross_entropy(
-            in_single(out.logits_2d), pixel_labels(batch), label_smoothing, counts.pixels
-        ),
+            in_single(out.logits_2d),
+            pixel_labels(batch),
+            label_smoothing,
+            class_balance,
+            counts.pixels,
+        ),  # fmt: skip
     }
 
 

@@ -1,19 +1,16 @@
 #!/usr/bin/env bash
-# The small network on NYUv2, all rows one after the other:
-#   bash runs/nyu_small.sh data/NYU data/label40
-# Needs TSDF-CAD in data/NYUCAD beside the data, and the labelled images of the training scenes
-# that runs/pretrain_encoder.py describes.
+# The table of NYUv2 in README.md, all rows one after the other, or only those that are named:
+#   bash runs/nyu_small.sh data/NYU [teacher_seed0 student_seed0 ...]
+# Needs TSDF-CAD in data/NYUCAD beside the data: prepare_NYU.py cad. On two cores, two rows at once,
+# each with OMP_NUM_THREADS=1, take less time than one after the other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=nyu_small
 preset=configs/nyu_small.yaml
-encoder=checkpoint/mobilenet_v2_nyu40.pth
-settings=(data.root="$1" model.pretrained=$encoder)
+settings=(data.root="$1")
+wanted=("${@:2}")
 source runs/rows.sh
 
-if [[ ! -e $encoder ]]; then
-  "$PYTHON" runs/pretrain_encoder.py --labels "$2" --out $encoder --epochs 24 data.root="$1"
-fi
 for seed in 0 1; do
   teacher $seed
   student student $seed

@@ -1,7 +1,7 @@
 """Train a 2D encoder to segment NYUv2's images, before 2DNet keeps it frozen.
 
     python runs/pretrain_encoder.py --labels data/label40 --out checkpoint/mobilenet_v2_nyu40.pth
-        [--config configs/nyu_small.yaml] [--epochs 30] [--validate]
+        [--config configs/nyu_small.yaml] [--epochs 12] [--validate]
         [model.pretrained=checkpoint/mobilenet_v2_imagenet.pth data.root=data/NYU ...]
 
 --labels: a folder of 0003.png ... for the images of data.root's training split, 480x640, 8 bits:
@@ -110,7 +110,7 @@ def main():
     parser = argparse.ArgumentParser(description="Train a 2D encoder on labelled images.")
     parser.add_argument("--labels", type=Path, required=True, help="folder of NYU-40 label images")
     parser.add_argument("--out", type=Path, required=True, help="the encoder's weights")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--validate", action="store_true", help="mean IoU on the test split")
     parser.add_argument("--config", default="configs/nyu_small.yaml", help="preset")
     args = parse_settings(parser)
@@ -166,8 +166,9 @@ def main():
         if args.validate:
             line += f", mean IoU {mean_iou(model, validation, device, precision):.1f}"
         print(line, flush=True)
-        with atomic_file(args.out) as file:
-            torch.save(model.encoder.state_dict(), file)
+        state = model.encoder.state_dict()
+        with atomic_file(args.out) as file:  # kernels in fp16: small enough to be given away
+            torch.save({k: v.half() if v.ndim > 1 else v for k, v in state.items()}, file)
 
 
 if __name__ == "__main__":

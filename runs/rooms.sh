@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 name=rooms
 preset=configs/rooms.yaml
 settings=(data.root=data/rooms)
+wanted=()
 source runs/rows.sh
 
 "$PYTHON" prepare_rooms.py --out data/rooms --train 120 --test 30

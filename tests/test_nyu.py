@@ -20,6 +20,7 @@ import torch
 from make_nyu import make_nyu_root, make_scene
 from torch.utils.data import DataLoader
 
+from constants import NYU_CLASS_VOXELS
 from datasets import nyu
 from datasets.nyu import NYUDataset
 from errors import InputError, exit_on_input_error
@@ -462,6 +463,8 @@ def test_real_totals(split, scenes, totals):
     assert len(dataset) == scenes
     with ThreadPoolExecutor(2) as pool:  # unpacking, the slow part, lets other threads run
         assert np.array_equal(sum(pool.map(facts, dataset.scenes)), totals)
+    if split == "train":  # every voxel of an object is trained on
+        assert (totals[13] - sum(totals[1:12]), *totals[1:12]) == NYU_CLASS_VOXELS
 
 
 @needs_real_data

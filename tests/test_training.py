@@ -2,15 +2,24 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import log_loss
 from torch import nn
 
 from config import load_config
-from constants import IGNORE_INDEX
+from constants import IGNORE_INDEX, NYU_CLASS_VOXELS
 from models import build_model
 from models.checkpoints import to_original_name
-from models.losses import LossCounts, count_losses, distillation_losses, supervised_losses
+from models.losses import (
+    LossCounts,
+    class_weights,
+    count_losses,
+    distillation_losses,
+    pixel_labels,
+    supervised_losses,
+)
 from models.network import SSCOutput
 from utils.training import Objective, build_optimizer, learning_rate, parameter_groups, train_step
 
@@ -238,6 +247,30 @@ def test_losses_without_any_label_are_zero(outputs):
     kd_t = losses.pop("kd_t").item()
     assert kd_t == pytest.approx((out.tsdf_feature - target.tsdf_feature).square().mean().item())
     assert {name: loss.item() for name, loss in losses.items()} == dict.fromkeys(losses, 0.0)
+
+
+def test_class_weights_are_powers_of_the_inverse_frequency():
+    counts = np.array(NYU_CLASS_VOXELS)
+    assert class_weights(0).tolist() == [1.0] * 12
+    for balance, of_class in ((0.5, counts**0.5), (1, counts)):
+        weights = class_weights(balance).numpy()
+        np.testing.assert_allclose(weights * of_class, weights[0] * of_class[0], rtol=1e-6)
+        assert (weights * counts).sum() / counts.sum() == pytest.approx(1, rel=1e-6)
+
+
+def test_balanced_losses_equal_scikit_learns(outputs):
+    out, _, batch = outputs
+    batch["label3d"][0, :9] = IGNORE_INDEX
+    losses = supervised_losses(out, batch, label_smoothing=0, class_balance=0.5)
+    where = batch["label_weight"] & (batch["label3d"] != IGNORE_INDEX)
+    voxels = out.logits.permute(0, 2, 3, 4, 1)[where], batch["label3d"][where]
+    pixels = out.logits_2d, pixel_labels(batch)
+    pixels = tuple(rows[pixels[1] != IGNORE_INDEX] for rows in pixels)
+    for name, (logits, labels) in {"loss_3d": voxels, "loss_2d": pixels}.items():
+        weights = class_weights(0.5)[labels].numpy()
+        probabilities = logits.detach().double().softmax(dim=1).numpy()
+        total = log_loss(labels, probabilities, sample_weight=weights, labels=range(12))
+        assert losses[name].item() == pytest.approx(total * weights.mean(), rel=1e-5), name
 
 
 def test_parts_of_a_batch_add_up_with_global_counts(outputs):

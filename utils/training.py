@@ -47,7 +47,9 @@ class Objective:
                 with torch.no_grad():  # not inference_mode: the losses save `target` for backward
                     target = self.teacher(*inputs, batch["tsdf_cad"])
             out = model(*inputs, batch[self.volume])
-        losses = supervised_losses(out, batch, self.cfg.label_smoothing, counts)
+        losses = supervised_losses(
+            out, batch, self.cfg.label_smoothing, counts, self.cfg.class_balance
+        )
         if self.teacher is not None:
             losses |= distillation_losses(out, target, batch, counts)
         return losses

@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 from make_nyu import make_nyu_root
-from sklearn.metrics import jaccard_score
+from sklearn.metrics import jaccard_score, precision_score, recall_score
 from torchvision import tv_tensors
 
 from config import load_config
@@ -193,6 +193,39 @@ def test_precision_is_compared_on_the_test_scenes(work):
     ]
     assert f"of {sum(sizes)} evaluated voxels" in last
     assert fp32.startswith("fp32: SC IoU") and bf16.startswith("bf16: SC IoU")
+
+
+def test_what_the_mask_gives_away_is_scored(work):
+    path = "checkpoint/debug_student.pth"
+    words = ["--config", "debug.yaml", "--pretrained_path", path, "data.root=data/NYU"]
+    lines = run("runs/mask_rule.py", *words, cwd=work).stdout.splitlines()
+    found = {
+        line.split(":")[0]: [float(word.split()[-1]) for word in line.replace(";", ",").split(",")]
+        for line in lines
+    }
+    network = build_model(load_config(ROOT / "configs/debug.yaml").model)
+    load_weights(network, work / path)
+    truth, predicted = [], {name: [] for name in found}
+    hidden = []
+    for sample in NYUDataset(work / "data/NYU", "test", work / "data/NYUCAD"):
+        inputs = (sample[name][None] for name in ("image", "mapping2d", "tsdf"))
+        with torch.no_grad():
+            labels = network.eval()(*inputs).logits.argmax(dim=1)[0]
+        scored = sample["label_weight"] & (sample["label3d"] != 255) & (sample["mapping"] == 307200)
+        truth.append((sample["label3d"] > 0)[scored])
+        hidden.append((sample["tsdf"][0] < -0.5)[scored])
+        occupied = [sample["tsdf"][0] >= -0.5, sample["tsdf_cad"][0] >= -0.5, labels > 0]
+        for name, volume in zip(found, occupied, strict=True):
+            predicted[name].append(volume[scored])
+    truth, hidden = torch.cat(truth).numpy(), torch.cat(hidden).numpy()
+    for name, parts in predicted.items():
+        occupied = torch.cat(parts).numpy()
+        expected = [
+            100 * score(truth[where], occupied[where], zero_division=0)
+            for where in (hidden | True, hidden)
+            for score in (precision_score, recall_score, jaccard_score)
+        ]
+        assert found[name] == pytest.approx(expected, abs=0.06), name
 
 
 def test_an_analysis_is_drawn(work, tmp_path):

@@ -1,4 +1,4 @@
-"""Fetch the ImageNet weights of MobileNetV2, the encoder of configs/nyu_small.yaml.
+"""Fetch the ImageNet weights of MobileNetV2, the encoder of configs/rooms.yaml.
 
     python checkpoint/fetch_encoder.py
 

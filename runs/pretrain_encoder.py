@@ -1,8 +1,10 @@
 """Train a 2D encoder to segment NYUv2's images, before 2DNet keeps it frozen.
 
+    bash runs/validation_split.sh data/NYU data/NYU_validation
     python runs/pretrain_encoder.py --labels data/label40 --out checkpoint/mobilenet_v2_nyu40.pth
-        [--config configs/nyu_small.yaml] [--epochs 12] [--validate]
-        [model.pretrained=checkpoint/mobilenet_v2_imagenet.pth data.root=data/NYU ...]
+        --validate model.pretrained=checkpoint/mobilenet_v2_imagenet.pth data.root=data/NYU_validation
+
+These commands made the encoder that comes with the repository.
 
 --labels: a folder of 0003.png ... for the images of data.root's training split, 480x640, 8 bits:
 the NYU-40 class minus 1, and 39 for "other" and unlabelled, which are ignored. The decoder (one

@@ -6,7 +6,6 @@
 source setup.sh
 results=docs/results/$name
 mkdir -p "$results/training"
-[[ -e checkpoint/mobilenet_v2_imagenet.pth ]] || "$PYTHON" checkpoint/fetch_encoder.py
 # Freed memory is kept: on the CPU a sixth of the time of a small training goes into getting it back.
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
 

@@ -1,0 +1,50 @@
+"""The trained networks that come with the repository."""
+
+import csv
+import json
+
+import pytest
+import torch
+from test_nyu import REAL, needs_real_data
+from test_scripts import ROOT, run
+
+from models.checkpoints import read_checkpoint
+from utils.completion import read_network
+from utils.metrics import protocol_rows
+
+SHIPPED = {
+    "teacher": ROOT / "teacher/nyu_small_teacher.pth",
+    "student": ROOT / "checkpoint/nyu_small_student.pth",
+}
+VOLUMES = {"teacher": "tsdf_cad", "student": "tsdf"}
+
+
+@pytest.mark.parametrize("role", SHIPPED)
+def test_a_clone_holds_a_trained_network(role, golden_batch):
+    checkpoint = read_checkpoint(SHIPPED[role])
+    assert checkpoint.meta["input"] == VOLUMES[role]
+    assert checkpoint.meta["epoch"] == checkpoint.meta["config"]["train"]["epochs"]
+    assert checkpoint.training is None
+    model, _, volume = read_network(SHIPPED[role], [])
+    batch = golden_batch([0])
+    with torch.inference_mode():
+        out = model.eval()(batch["image"], batch["mapping2d"], batch["tsdf"])
+    assert volume == VOLUMES[role]
+    assert out.logits.shape == (1, 12, 60, 36, 60) and out.logits.isfinite().all()
+
+
+def test_they_are_small():
+    assert sum(path.stat().st_size for path in SHIPPED.values()) < 12e6
+
+
+@needs_real_data
+@pytest.mark.slow
+def test_the_student_reproduces_its_row(tmp_path):
+    """docs/results/nyu_small, written when it was trained, against an evaluation now."""
+    words = ["--pretrained_path", SHIPPED["student"], "--no-dump", "--pictures", 0]
+    run("test_NYU.py", *words, f"data.root={REAL}", f"output={tmp_path}", cwd=tmp_path)
+    rows = protocol_rows(json.loads((tmp_path / "results.json").read_text()))
+    with open(ROOT / "docs/results/nyu_small/student_seed0.csv") as file:
+        for expected in csv.DictReader(file):
+            found = rows[expected.pop("protocol")]
+            assert found == pytest.approx(list(map(float, expected.values())), abs=0.1)

@@ -1,8 +1,9 @@
 """Train a 2D encoder to segment NYUv2's images, before 2DNet keeps it frozen.
 
     bash runs/validation_split.sh data/NYU data/NYU_validation
-    python runs/pretrain_encoder.py --labels data/label40 --out checkpoint/mobilenet_v2_nyu40.pth
-        --validate model.pretrained=checkpoint/mobilenet_v2_imagenet.pth data.root=data/NYU_validation
+    python runs/pretrain_encoder.py --labels data/label40 --out checkpoint/mobilenet_v2_nyu40.pth \\
+        --validate model.pretrained=checkpoint/mobilenet_v2_imagenet.pth \\
+        data.root=data/NYU_validation
 
 These commands made the encoder that comes with the repository.
 

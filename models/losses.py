@@ -114,7 +114,7 @@ def supervised_losses(
             label_smoothing,
             class_balance,
             counts.pixels,
-        ),  # fmt: skip
+        ),
     }
 
 

@@ -1,6 +1,6 @@
 """How much of scene completion the evaluation mask gives away to a network that sees the TSDF.
 
-    python runs/mask_rule.py [--pretrained_path X ...] [data.root=data/NYU ...]
+    python runs/mask_rule.py [--pretrained_path X] ... [data.root=data/NYU ...]
 
 An empty voxel is scored only where the noisy TSDF is below -0.5 (label_weight), an occupied one
 everywhere: a scored voxel whose TSDF is at least -0.5 is occupied. Prints SC precision, recall and
@@ -58,14 +58,12 @@ class SplitCompletion:
 @exit_on_input_error
 def main():
     parser = argparse.ArgumentParser(description="What the evaluation mask gives away.")
-    parser.add_argument("--pretrained_path", nargs="*", default=[], help="checkpoints")
+    parser.add_argument(
+        "--pretrained_path", action="append", default=[], help="checkpoint; may be repeated"
+    )
     parser.add_argument("--config", default="configs/nyu_small.yaml", help="preset")
     args = parse_settings(parser)
-    # --pretrained_path takes every word that follows, the settings too.
-    paths = [word for word in args.pretrained_path if "=" not in word]
-    overrides = [*args.overrides, *(word for word in args.pretrained_path if "=" in word)]
-
-    cfg = load_config(args.config, overrides)
+    cfg = load_config(args.config, args.overrides)
     rules = {"tsdf": SplitCompletion(), "tsdf_cad": SplitCompletion()}
     dataset = build_dataset(cfg.data, "test", with_cad=True, augment=False)
     for sample in tqdm(dataset, leave=False):
@@ -76,8 +74,8 @@ def main():
         print(f"occupied where {volume} >= {HIDDEN}: {rule}")
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for path in paths:
-        network, cfg, volume = read_network(path, overrides)
+    for path in args.pretrained_path:
+        network, cfg, volume = read_network(path, args.overrides)
         dataset = build_dataset(cfg.data, "test", with_cad=volume == "tsdf_cad", augment=False)
         result = SplitCompletion()
         evaluate(

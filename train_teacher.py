@@ -16,7 +16,7 @@ from errors import exit_on_input_error
 from models import build_model
 from models.image_net import load_pretrained_encoder, stem_of_weights
 from utils import distributed
-from utils.checkpoint import check_settings, find_checkpoint, is_finished
+from utils.checkpoint import DISTILLATION_WEIGHTS, check_settings, find_checkpoint, is_finished
 from utils.training import Objective, train
 
 
@@ -28,7 +28,8 @@ def main():
     device = distributed.setup()
     checkpoint = find_checkpoint(path) if resume else None
     if checkpoint is not None:
-        check_settings(checkpoint, cfg, ("model", "data"))
+        sections = ("seed", "data", "loss", "model", "train")
+        check_settings(checkpoint, cfg, sections, ignored=DISTILLATION_WEIGHTS)
         if is_finished(checkpoint):
             if distributed.is_main():
                 print(f"{path} is complete: kept")

@@ -2,7 +2,8 @@
 
     python checkpoint/shrink.py checkpoint/CleanerS_ckpt.pth small.pth
 
-A sixth of the size. Everything reads it as any other checkpoint, but it cannot be resumed.
+A third to a half of the size. Everything reads it as any other checkpoint, but it cannot be
+resumed.
 """
 
 import argparse

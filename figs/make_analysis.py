@@ -46,10 +46,13 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(file, format="png", bbox_inches="tight")
 
 
-def draw_confusion(path: Path, metrics: SSCMetrics) -> None:
-    """Of the evaluated voxels of each class, the share that is predicted as each other."""
+def confusion_shares(metrics: SSCMetrics) -> np.ndarray:
+    """(12, 12): of the evaluated voxels of each class (rows), the per cent predicted as each."""
     counts = metrics.ssc[0].numpy()
-    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def draw_confusion(path: Path, share: np.ndarray) -> None:
     figure = Figure(figsize=(7.5, 6.5), dpi=100)
     axes = figure.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
@@ -116,7 +119,7 @@ def main():
     )
     ssc_miou = [occurring_miou(scene.metrics) for scene in scenes]
     sc_iou = [scene.metrics.compute()["sc"]["iou"] for scene in scenes]
-    draw_confusion(output / "confusion.png", metrics)
+    draw_confusion(output / "confusion.png", confusion_shares(metrics))
     draw_histograms(output / "scenes.png", sc_iou, ssc_miou)
 
     order = np.argsort(ssc_miou)

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # The table of NYUv2 in README.md, all rows one after the other, or only those that are named:
-#   bash runs/nyu_small.sh data/NYU [teacher_seed0 student_seed0 ...]
+#   bash runs/nyu_small.sh data/NYU [teacher_seed1 undistilled_seed1 ...]
 # Needs TSDF-CAD in data/NYUCAD beside the data: prepare_NYU.py cad. On two cores, two rows at once,
-# each with OMP_NUM_THREADS=1, take less time than one after the other. A row is done when its file
-# is in docs/results/nyu_small; to train all of them anew, remove that folder and the two
-# nyu_small_*.pth that come with the repository.
+# each with OMP_NUM_THREADS=1, take less time than one after the other; students with distillation
+# need teacher_seed0 to be finished.
+# A row is done when its file is in docs/results/nyu_small. To train one anew, remove that file and
+# its networks, {teacher,checkpoint}/nyu_small_ROW*.pth.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=nyu_small
 preset=configs/nyu_small.yaml
-settings=(data.root="$1")
+settings=(data.root="$1" data.test_ids=docs/results/nyu_small/test_ids.txt)
 wanted=("${@:2}")
 source runs/rows.sh
 
@@ -21,4 +22,4 @@ for seed in 0 1; do
 done
 student kd_t 0 loss.weight_kd_sc=0 loss.weight_kd_sa=0
 student kd_sc_sa 0 loss.weight_kd_t=0
-"$PYTHON" runs/table.py "$results"
+show_table

@@ -1,5 +1,6 @@
 """Train a 2D encoder to segment NYUv2's images, before 2DNet keeps it frozen.
 
+    python checkpoint/fetch_encoder.py
     bash runs/validation_split.sh data/NYU data/NYU_validation
     python runs/pretrain_encoder.py --labels data/label40 --out checkpoint/mobilenet_v2_nyu40.pth \\
         --validate model.pretrained=checkpoint/mobilenet_v2_imagenet.pth \\
@@ -8,7 +9,8 @@
 These commands made the encoder that comes with the repository.
 
 --labels: a folder of 0003.png ... for the images of data.root's training split, 480x640, 8 bits:
-the NYU-40 class minus 1, and 39 for "other" and unlabelled, which are ignored. The decoder (one
+the NYU-40 class (Gupta et al., CVPR 2013) minus 1, and 39 for "other" and unlabelled, which are
+ignored; they are made of NYUv2's own labels, and are not part of the repository. The decoder (one
 linear layer a level, as in 2DNet's head) is thrown away. With --validate, mean IoU on the test
 split of data.root is printed after each epoch, whose labels must then be in the folder as well.
 

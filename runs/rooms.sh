@@ -15,4 +15,4 @@ for seed in 0 1 2; do
   student student $seed
   student undistilled $seed "${undistilled[@]}"
 done
-"$PYTHON" runs/table.py "$results"
+show_table

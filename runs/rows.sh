@@ -1,25 +1,40 @@
 # Sourced by the scripts beside it, from the project's folder. Needs $name, $preset and the array
 # $settings; the array $wanted names the rows to run, all if it is empty. A row whose results are
 # there is skipped, an interrupted one goes on. Writes docs/results/$name/ROW_seedN.csv (scores on
-# the test scenes) and training/ROW_seedN.csv (epochs). Of a network that is done, weights in fp16
-# remain, and it is these that are evaluated.
+# the test scenes) and training/ROW_seedN.csv (epochs). Of a network that is done, only weights in
+# fp16 remain, and it is these that are evaluated. The last step is `show_table`.
 source setup.sh
 results=docs/results/$name
 mkdir -p "$results/training"
 # Freed memory is kept: on the CPU a sixth of the time of a small training goes into getting it back.
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
 
+rows=()
 row() {  # row, checkpoint, script, settings ...
   local row=$1 checkpoint=$2 script=$3
   shift 3
+  rows+=("$row")
   if [[ ${#wanted[@]} -gt 0 && " ${wanted[*]} " != *" $row "* ]]; then return; fi
   if [[ -e $results/$row.csv ]]; then echo "$row is done"; return; fi
   "$PYTHON" "$script" --config "$preset" --resume "${settings[@]}" "$@"
   "$PYTHON" checkpoint/shrink.py "$checkpoint" "$checkpoint"
   "$PYTHON" test_NYU.py --pretrained_path "$checkpoint" --no-dump --pictures 0 \
     "${settings[@]}" output="visual_pred/$name/$row"
+  rm -f "${checkpoint%.pth}"_{backup,best}.pth
   cp "logs/$(basename "$checkpoint" .pth)/metrics.csv" "$results/training/$row.csv"
-  cp "visual_pred/$name/$row/results.csv" "$results/$row.csv"
+  cp "visual_pred/$name/$row/results.csv" "$results/$row.csv.new"
+  mv "$results/$row.csv.new" "$results/$row.csv"
+}
+
+show_table() {
+  local row
+  for row in "${wanted[@]}"; do
+    if [[ " ${rows[*]} " != *" $row "* ]]; then
+      echo "error: there is no row $row, but ${rows[*]}" >&2
+      exit 2
+    fi
+  done
+  "$PYTHON" runs/table.py "$results"
 }
 
 # Seed 0 has the names that the presets give.

@@ -2,8 +2,8 @@
 
     python runs/table.py docs/results/rooms
 
-The folder holds ROW_seedN.csv, as test_NYU.py writes results.csv. The spread is the standard
-deviation over seeds, left out for a single one.
+The folder holds ROW_seedN.csv, as test_NYU.py writes results.csv, with both protocols. The spread
+is the standard deviation over seeds, left out for a single one.
 """
 
 import argparse
@@ -15,21 +15,24 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's folder
 
 from errors import InputError, exit_on_input_error  # noqa: E402
-from utils.metrics import COLUMNS  # noqa: E402
+from utils.metrics import COLUMNS, PROTOCOLS  # noqa: E402
 
 
 def read_rows(folder: Path) -> dict[tuple[str, str], list[list[float]]]:
     """(protocol, row) -> the scores of each seed, in the order of COLUMNS."""
     rows = {}
     for path in sorted(folder.glob("*_seed*.csv")):
+        row = path.stem.partition("_seed")[0]
         with open(path, newline="", encoding="utf-8") as file:
-            for scores in csv.DictReader(file):
-                row = path.stem.partition("_seed")[0]
-                try:
-                    values = [float(scores[column]) for column in COLUMNS]
-                    rows.setdefault((scores["protocol"], row), []).append(values)
-                except (KeyError, TypeError, ValueError) as error:
-                    raise InputError(f"{path} is not the result of an evaluation") from error
+            lines = list(csv.DictReader(file))
+        if tuple(line.get("protocol") for line in lines) != PROTOCOLS:
+            raise InputError(f"{path} is not the result of an evaluation: remove it, run it again")
+        for scores in lines:
+            try:
+                values = [float(scores[column]) for column in COLUMNS]
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(f"{path} is not the result of an evaluation") from error
+            rows.setdefault((scores["protocol"], row), []).append(values)
     if not rows:
         raise InputError(f"{folder}: no results in it (ROW_seedN.csv)")
     return rows

@@ -16,6 +16,7 @@ SHIPPED = {
     "teacher": ROOT / "teacher/nyu_small_teacher.pth",
     "student": ROOT / "checkpoint/nyu_small_student.pth",
 }
+RESULTS = ROOT / "docs/results/nyu_small"
 VOLUMES = {"teacher": "tsdf_cad", "student": "tsdf"}
 
 
@@ -42,9 +43,10 @@ def test_they_are_small():
 def test_the_student_reproduces_its_row(tmp_path):
     """docs/results/nyu_small, written when it was trained, against an evaluation now."""
     words = ["--pretrained_path", SHIPPED["student"], "--no-dump", "--pictures", 0]
-    run("test_NYU.py", *words, f"data.root={REAL}", f"output={tmp_path}", cwd=tmp_path)
+    settings = f"data.root={REAL}", f"data.test_ids={RESULTS / 'test_ids.txt'}"
+    run("test_NYU.py", *words, *settings, f"output={tmp_path}", cwd=tmp_path)
     rows = protocol_rows(json.loads((tmp_path / "results.json").read_text()))
-    with open(ROOT / "docs/results/nyu_small/student_seed0.csv") as file:
+    with open(RESULTS / "student_seed0.csv") as file:
         for expected in csv.DictReader(file):
             found = rows[expected.pop("protocol")]
             assert found == pytest.approx(list(map(float, expected.values())), abs=0.1)

@@ -22,7 +22,7 @@ def write(path, *rows):
 def test_mean_and_spread_of_two_seeds(tmp_path, monkeypatch, capsys):
     write(tmp_path / "student_seed0.csv", ("paper", range(15)), ("all_voxels", [1] * 15))
     write(tmp_path / "student_seed1.csv", ("paper", range(2, 17)), ("all_voxels", [1] * 15))
-    write(tmp_path / "kd_t_seed0.csv", ("paper", [7.25] * 15))
+    write(tmp_path / "kd_t_seed0.csv", ("paper", [7.25] * 15), ("all_voxels", [3] * 15))
     table_of(tmp_path, monkeypatch)
     lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
     found = {tuple(line[:3]): line[3:] for line in lines[2:]}
@@ -36,7 +36,10 @@ def test_what_is_no_result_is_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         table_of(tmp_path, monkeypatch)
     assert "no results in it" in capsys.readouterr().err
-    (tmp_path / "student_seed0.csv").write_text("protocol,IoU\npaper,high\n")
-    with pytest.raises(SystemExit):
-        table_of(tmp_path, monkeypatch)
-    assert "student_seed0.csv is not the result" in capsys.readouterr().err
+    path = tmp_path / "student_seed0.csv"
+    write(path, ("paper", [1] * 15))  # cut off before the other protocol
+    for text in ("", path.read_text(), "protocol,IoU\npaper,high\nall_voxels,high\n"):
+        path.write_text(text)
+        with pytest.raises(SystemExit):
+            table_of(tmp_path, monkeypatch)
+        assert "student_seed0.csv is not the result" in capsys.readouterr().err

@@ -258,6 +258,18 @@ def test_class_weights_are_powers_of_the_inverse_frequency():
         assert (weights * counts).sum() / counts.sum() == pytest.approx(1, rel=1e-6)
 
 
+def test_balanced_and_smoothed_losses_are_weighted_by_the_own_class(outputs):
+    out, _, batch = outputs
+    batch["label3d"][0, :9] = IGNORE_INDEX
+    where = batch["label_weight"] & (batch["label3d"] != IGNORE_INDEX)
+    logits, labels = out.logits.permute(0, 2, 3, 4, 1)[where], batch["label3d"][where]
+    weights, total = class_weights(0.5).tolist(), 0.0
+    for row, label in zip(logits.detach().double().log_softmax(dim=1), labels, strict=True):
+        total -= weights[label] * (0.8 * row[label] + 0.2 * row.mean()).item()
+    losses = supervised_losses(out, batch, label_smoothing=0.2, class_balance=0.5)
+    assert losses["loss_3d"].item() == pytest.approx(total / len(labels), rel=1e-5)
+
+
 def test_balanced_losses_equal_scikit_learns(outputs):
     out, _, batch = outputs
     batch["label3d"][0, :9] = IGNORE_INDEX

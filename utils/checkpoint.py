@@ -30,6 +30,8 @@ LOCAL_SETTINGS = (
     "train.student_path",
 )
 
+DISTILLATION_WEIGHTS = ("loss.weight_kd_t", "loss.weight_kd_sc", "loss.weight_kd_sa")
+
 
 def beside(path: str | Path, suffix: str) -> Path:
     """checkpoint/CleanerS_ckpt.pth -> checkpoint/CleanerS_ckpt_<suffix>.pth."""
@@ -152,11 +154,14 @@ def settings_of(checkpoint: Checkpoint):
     return merge_config(DEFAULTS, checkpoint.meta["config"], str(checkpoint.path))
 
 
-def check_settings(checkpoint: Checkpoint, cfg, sections: tuple[str, ...]) -> None:
+def check_settings(
+    checkpoint: Checkpoint, cfg, sections: tuple[str, ...], ignored: tuple[str, ...] = ()
+) -> None:
     """Make sure that a checkpoint was made with these settings, but for LOCAL_SETTINGS.
 
     Args:
         sections: what is compared: top-level names of the settings.
+        ignored: settings in them that may differ as well.
 
     Raises:
         InputError: names the file and the settings that differ.
@@ -165,7 +170,7 @@ def check_settings(checkpoint: Checkpoint, cfg, sections: tuple[str, ...]) -> No
         print(f"{checkpoint.path}: a file of the original, taken for preset nyu_segformer_b2")
         return
     ours, theirs = (
-        {key: value for key, value in flatten(settings) if key not in LOCAL_SETTINGS}
+        {key: value for key, value in flatten(settings) if key not in (*LOCAL_SETTINGS, *ignored)}
         for settings in (cfg, settings_of(checkpoint))
     )
     different = [

@@ -108,6 +108,7 @@ def constant_prediction(metrics: SSCMetrics) -> tuple[str, SSCMetrics]:
 
 
 COLUMNS = ("prec.", "recall", "IoU", *CLASS_NAMES[1:], "avg.")
+PROTOCOLS = ("paper", "all_voxels")  # see SSCMetrics
 
 
 def table_row(scores: dict) -> list[float]:
@@ -118,7 +119,8 @@ def table_row(scores: dict) -> list[float]:
 
 def protocol_rows(scores: dict) -> dict[str, list[float]]:
     """`table_row` under both protocols, by their names."""
-    return {"paper": table_row(scores), "all_voxels": table_row(scores["all_voxels"])}
+    both = table_row(scores), table_row(scores["all_voxels"])
+    return dict(zip(PROTOCOLS, both, strict=True))
 
 
 def format_table(rows: dict[str, list[float]]) -> str:

@@ -14,7 +14,7 @@ from errors import InputError
 from models.losses import LossCounts, count_losses, distillation_losses, supervised_losses
 from models.recompute import recompute_activations
 from utils import distributed
-from utils.checkpoint import beside, check_settings, make_way, restore, save_checkpoint
+from utils.checkpoint import beside, make_way, restore, save_checkpoint
 from utils.evaluation import autocast, evaluate, to_device
 from utils.files import check_writable
 from utils.loading import loader_processes, training_loader, workers_of
@@ -185,7 +185,6 @@ class Training:
         self.meta = {"epoch": 0, "unfinished": None, "skipped": 0, "history": []}
         self.meta |= {"best_miou": -1.0, "best_epoch": 0}
         if checkpoint is not None:
-            check_settings(checkpoint, cfg, ("seed", "data", "loss", "model", "train"))
             restore(checkpoint, model, self.optimizer, self.scaler)
             self.meta |= checkpoint.meta
         self.meta |= {"config": to_plain(cfg), "input": objective.volume}
@@ -303,13 +302,13 @@ def train(cfg, model, objective, train_set, test_set, path, device, checkpoint=N
     run_folder.py.
 
     Args:
-        checkpoint: go on where it stands, as if there had been no stop; without one, a file at
-            `path` is moved aside.
+        checkpoint: go on where it stands, as if there had been no stop (check_settings says
+            whether it is of these settings); without one, a file at `path` is moved aside.
 
     Raises:
         Stopped: on SIGTERM or SIGINT, when the state is saved.
         InputError: too few scenes for a step, a loss that is not finite, a file that cannot be
-            written, or one to resume that does not belong to these settings.
+            written, or one to resume without training state.
     """
     if cfg.train.deterministic:
         use_deterministic_algorithms()

@@ -17,12 +17,12 @@ ENVIRONMENT_ERRORS = {
         "a process that reads data was killed, mostly for want of memory: free memory (also in "
         "/dev/shm), or lower data.workers"
     ),
-    r"gloo|NCCL|closed by peer|Connection reset": (
+    r"gloo|closed by peer|Connection reset|nccl(Remote|System)Error|NCCL communicator .*abort": (
         "the connection to another process of this job broke: see that process's message"
     ),
     r"CUDA out of memory": (
-        "the GPU's memory does not suffice: lower train.batch_size and raise train.accumulate, or "
-        "use train.precision=bf16"
+        "the GPU's memory does not suffice: use train.recompute=true, or start anew with a lower "
+        "train.batch_size and a higher train.accumulate, or with train.precision=bf16"
     ),
 }
 ADVICE = "; a training goes on with --resume"

@@ -8,6 +8,7 @@ Reads teacher/Teacher_ckpt.pth (setting train.teacher_path), writes checkpoint/C
 loss.weight_kd_sc=0 loss.weight_kd_sa=0 it learns from labels alone and needs no teacher.
 """
 
+import sys
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from models import build_model, prepare_for_inference
 from models.checkpoints import load_strictly, read_checkpoint
 from models.image_net import load_pretrained_encoder, stem_of_weights
 from utils import distributed
-from utils.checkpoint import check_settings, find_checkpoint, is_finished
+from utils.checkpoint import check_resumed, check_settings, find_checkpoint, is_finished
 from utils.training import Objective, train
 
 
@@ -28,8 +29,8 @@ def load_teacher(cfg):
     check_settings(checkpoint, cfg, ("model", "data"))
     if checkpoint.meta is not None and checkpoint.meta["input"] != "tsdf_cad":
         raise InputError(f"{checkpoint.path} is no teacher: it was not trained on TSDF-CAD")
-    if not is_finished(checkpoint):
-        print(f"warning: the training of {checkpoint.path} is not complete")
+    if not is_finished(checkpoint) and distributed.is_main():
+        print(f"warning: the training of {checkpoint.path} is not complete", file=sys.stderr)
     teacher = build_model(cfg.model)
     load_strictly(teacher, checkpoint.state, checkpoint.path)
     return prepare_for_inference(teacher)
@@ -41,9 +42,10 @@ def main():
     cfg.model.encoder = stem_of_weights(cfg.model)
     path = Path(cfg.train.student_path)
     device = distributed.setup()
+    volume = cfg.data.input or "tsdf"
     checkpoint = find_checkpoint(path) if resume else None
     if checkpoint is not None:
-        check_settings(checkpoint, cfg, ("seed", "data", "loss", "model", "train"))
+        check_resumed(checkpoint, cfg, volume)
         if is_finished(checkpoint):
             if distributed.is_main():
                 print(f"{path} is complete: kept")
@@ -52,7 +54,6 @@ def main():
 
     distil = any(cfg.loss[f"weight_{name}"] for name in ("kd_t", "kd_sc", "kd_sa"))
     teacher = load_teacher(cfg) if distil else None
-    volume = cfg.data.input or "tsdf"
     with_cad = volume == "tsdf_cad"
     train_set = build_dataset(cfg.data, "train", distil or with_cad, augment=True, seed=cfg.seed)
     test_set = build_dataset(cfg.data, "test", with_cad, augment=False)

@@ -16,7 +16,7 @@ from errors import exit_on_input_error
 from models import build_model
 from models.image_net import load_pretrained_encoder, stem_of_weights
 from utils import distributed
-from utils.checkpoint import DISTILLATION_WEIGHTS, check_settings, find_checkpoint, is_finished
+from utils.checkpoint import DISTILLATION_WEIGHTS, check_resumed, find_checkpoint, is_finished
 from utils.training import Objective, train
 
 
@@ -26,17 +26,16 @@ def main():
     cfg.model.encoder = stem_of_weights(cfg.model)
     path = Path(cfg.train.teacher_path)
     device = distributed.setup()
+    volume = cfg.data.input or "tsdf_cad"
     checkpoint = find_checkpoint(path) if resume else None
     if checkpoint is not None:
-        sections = ("seed", "data", "loss", "model", "train")
-        check_settings(checkpoint, cfg, sections, ignored=DISTILLATION_WEIGHTS)
+        check_resumed(checkpoint, cfg, volume, ignored=DISTILLATION_WEIGHTS)
         if is_finished(checkpoint):
             if distributed.is_main():
                 print(f"{path} is complete: kept")
             distributed.cleanup()
             return
 
-    volume = cfg.data.input or "tsdf_cad"
     with_cad = volume == "tsdf_cad"
     train_set = build_dataset(cfg.data, "train", with_cad, augment=True, seed=cfg.seed)
     test_set = build_dataset(cfg.data, "test", with_cad, augment=False)

@@ -13,7 +13,7 @@ from models.image_net import FoldedSegFormerHead, SegFormerHead
 from models.network import CleanerS
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d, Conv3d, ConvTranspose3d)
-BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm3d)
+BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm3d, nn.SyncBatchNorm)
 
 
 def prepare_for_inference(model: CleanerS) -> CleanerS:

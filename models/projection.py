@@ -143,7 +143,7 @@ def fill_holes(rows: Tensor, voxels: Tensor, batch_size: int) -> tuple[Tensor, T
         voxels: (V,) int64 voxel indices, each once.
 
     Returns:
-        (N, C) float, (N,) int64: the voxels within reach, in ascending order, and what they hold.
+        (N, C) float, (N,) int64: what the voxels within reach hold, and their indices, ascending.
         Elsewhere the filled volume is 0.
     """
     seen = torch.zeros(batch_size * NUM_VOXELS, device=rows.device)

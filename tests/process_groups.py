@@ -26,6 +26,7 @@ from errors import exit_on_input_error
 from models import build_model
 from utils import distributed
 from utils.evaluation import evaluate
+from utils.progress import Progress
 from utils.training import Objective, build_optimizer, train_step
 
 
@@ -72,17 +73,23 @@ def five_steps(folder, student, teacher):
         return clip(parameters, max_norm)
 
     nn.utils.clip_grad_norm_ = recording_clip
-    losses = []
+    losses, progress = [], Progress(5, CPU)
     for step in range(5):
         numbers = [(4 * step + i) % len(dataset) for i in range(4)]
         own = numbers[distributed.rank() :: distributed.world_size()]
         parts = [own] if distributed.world_size() == 1 else [[number] for number in own]
         batches = [scenes(part) for part in parts]
-        sums, _ = train_step(model, optimizer, scaler, objective, batches, cfg.train, CPU)
+        sums, flags = train_step(model, optimizer, scaler, objective, batches, cfg.train, CPU)
         mean = distributed.all_sum(torch.stack(list(sums.values()))) / distributed.world_size()
         losses.append(mean)
+        progress.add(sums, flags[0], seconds=1.0, waited=0.0)
     weights = {name: p.detach() for name, p in student.named_parameters() if p.requires_grad}
-    return {"gradients": gradients[0], "weights": weights, "losses": torch.stack(losses)}
+    return {
+        "gradients": gradients[0],
+        "weights": weights,
+        "losses": torch.stack(losses),
+        "row": progress.row(),
+    }
 
 
 def table(folder):

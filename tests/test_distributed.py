@@ -67,6 +67,8 @@ def assert_two_learn_what_one_does(groups, steps):
     for name, expected in one["weights"].items():
         torch.testing.assert_close(two["weights"][name], expected, atol=1e-8, rtol=0, msg=name)
     torch.testing.assert_close(two["losses"], one["losses"], atol=1e-8, rtol=0)
+    assert two["row"] == other["row"] == pytest.approx(one["row"], abs=1e-8)  # of metrics.csv
+    assert one["row"]["total"] == pytest.approx(sum(totals) / 5, abs=1e-12)
     largest = max((two["weights"][n] - w).abs().max() for n, w in one["weights"].items())
     print(f"largest difference of a weight after five steps: {largest:.1e}")
 

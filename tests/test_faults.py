@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from datasets import build_dataset
 from errors import InputError, exit_on_input_error
 from utils import training
 from utils.checkpoint import find_checkpoint, save_checkpoint
+from utils.evaluation import evaluate
 from utils.files import atomic_file, write_text
 from utils.signals import Stopped
 from utils.training import Objective, build_optimizer, train_step
@@ -325,6 +327,24 @@ def test_gradients_that_overflow_in_fp16_are_the_scalers_affair(nyu):
     assert_same(before["optimizer"], after["optimizer"])
 
 
+def test_an_infinite_loss_with_finite_gradients_is_left_out_in_fp16(nyu):
+    cfg = small_settings(nyu)
+
+    def spoil(network, objective):
+        losses = objective.losses
+        objective.losses = lambda *words: {
+            name: loss + float("inf") for name, loss in losses(*words).items()
+        }
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    before, after, flags = steps_apart(cfg, scaler, spoil)
+    assert flags == [True, True] and scaler.get_scale() == 2.0
+    for part in (before, after):  # batch statistics are finite, and not kept without max_skipped
+        part["network"] = {k: v for k, v in part["network"].items() if "running_" not in k}
+        part["network"].pop("voxels.0.num_batches_tracked")
+    assert_same(before, after)
+
+
 # ---- signals ----
 
 
@@ -359,6 +379,30 @@ def test_a_signal_during_evaluation_saves_and_ends_at_once(nyu, undisturbed, mon
         small_run(cfg)
     assert find_checkpoint("run.pth").meta["unfinished"]["step"] == 4
     assert_resumes(cfg, undisturbed)
+
+
+class SignalledReaders:
+    """A data set whose reader gets the signal that was sent to the whole job."""
+
+    def __init__(self, dataset):
+        self.dataset, self.scenes = dataset, dataset.scenes
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, i):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return self.dataset[i]
+
+
+def test_processes_that_read_for_an_evaluation_outlive_a_signal(nyu):
+    """The main process would otherwise end by their death, before it saved."""
+    dataset = build_dataset(small_settings(nyu).data, "test", with_cad=False, augment=False)
+    network = SmallNetwork()
+    with mock.patch("utils.evaluation.prepare_for_inference", torch.nn.Module.eval):
+        _, expected = evaluate(network, dataset, "tsdf", CPU)
+        _, found = evaluate(network, SignalledReaders(dataset), "tsdf", CPU, workers=1)
+    assert [s.name for s in found] == [s.name for s in expected] != []
 
 
 def test_checkpoints_within_an_epoch_by_time(nyu, monkeypatch):
@@ -424,6 +468,7 @@ def test_without_an_intact_checkpoint_nothing_is_begun(stopped, own_folder):
 
 def test_a_new_run_never_goes_on_with_the_backup_of_an_older_one(stopped, own_folder):
     before = (own_folder / "run.pth").read_bytes()
+    (own_folder / "run_best.pth").write_bytes(b"best epoch of the older run")
     for left in (".run.pth.123.tmp", "logs/run/.curves.png.123.tmp"):
         (own_folder / left).write_bytes(b"left by a killed run")
 
@@ -433,6 +478,9 @@ def test_a_new_run_never_goes_on_with_the_backup_of_an_older_one(stopped, own_fo
     with pytest.raises(KeyboardInterrupt):
         small_run(stopped, objective=AtStep(stopped, 1, stop_before_the_first_save))
     assert (own_folder / "run_previous.pth").read_bytes() == before
+    best = own_folder / "run_previous_best.pth"
+    assert best.read_bytes() == b"best epoch of the older run"
+    assert not (own_folder / "run_best.pth").exists()
     assert find_checkpoint("run.pth") is None
     assert not temporaries(own_folder)
 

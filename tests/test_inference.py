@@ -24,16 +24,28 @@ def randomise_norms(model):
 
 
 @pytest.mark.parametrize(
-    "encoder", ["mit_b0", "mobilenet_v2", "resnet18", "tu-resnet50s", "tu-convnext_atto"]
+    "encoder, synchronised",
+    [
+        ("mit_b0", False),
+        ("mit_b0", True),
+        ("mobilenet_v2", False),
+        ("resnet18", False),
+        ("tu-resnet50s", True),
+        ("tu-convnext_atto", False),
+    ],
 )
-def test_the_same_outputs(encoder, golden_batch):
+def test_the_same_outputs(encoder, synchronised, golden_batch):
     torch.manual_seed(0)
     settings = [f"model.encoder={encoder}", "model.width=8", "model.stem=4"]
     settings += ["model.head=sketch"] if encoder == "tu-resnet50s" else []
     model = randomise_norms(build_model(load_config(overrides=settings).model))
     batch = golden_batch([0])
     inputs = batch["image"], batch["mapping2d"], batch["tsdf"]
-    prepared = prepare_for_inference(copy.deepcopy(model))
+    # With several processes on GPUs, batch norms are synchronised in training.
+    trained = (
+        nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model)) if synchronised else model
+    )
+    prepared = prepare_for_inference(copy.deepcopy(trained))
     with torch.no_grad():
         expected, outputs = model(*inputs), prepared(*inputs)
     for name, value, other in zip(expected._fields, expected, outputs, strict=True):

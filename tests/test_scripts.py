@@ -351,7 +351,14 @@ def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(copy):
         key = change.split("=")[0]
         message = error_of(*student, change, cwd=copy)
         assert "debug_student.pth was made with other settings" in message and key in message
-    words = ("data.workers=1", "model.pretrained=elsewhere.pth", "data.root=data/../data/NYU")
+    message = error_of(*student, "data.input=tsdf_cad", cwd=copy)
+    assert "was trained on tsdf instead of tsdf_cad" in message and "data.input" in message
+    words = (
+        "train.recompute=false",
+        "data.workers=1",
+        "model.pretrained=elsewhere.pth",
+        "data.root=data/../data/NYU",
+    )
     assert "complete: kept" in run(*student, *words, cwd=copy).stdout
     teacher = ("train_teacher.py", "--config", "debug.yaml", "--resume")
     assert "complete: kept" in run(*teacher, "loss.weight_kd_t=0", cwd=copy).stdout

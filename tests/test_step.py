@@ -87,7 +87,7 @@ def test_a_step_has_a_deterministic_form_on_gpus(step):
 
 
 def test_a_step_reads_no_number_back(step):
-    """`item`, `tolist`, and a conversion to bool or float would wait for a GPU."""
+    """`item`, and a conversion to bool or float would wait for a GPU."""
     assert "_local_scalar_dense" not in step[0]
 
 

@@ -25,6 +25,7 @@ LOCAL_SETTINGS = (
     "train.save_minutes",
     "train.save_steps",
     "train.max_skipped",
+    "train.recompute",
     "train.deterministic",
     "train.teacher_path",
     "train.student_path",
@@ -110,7 +111,7 @@ def make_way(path: str | Path, checkpoint: Checkpoint | None) -> None:
 
     Args:
         checkpoint: where the run goes on; None: it starts anew, and the file of an older run
-            becomes <name>_previous.pth.
+            becomes <name>_previous.pth, its best epoch <name>_previous_best.pth.
     """
     path, backup = Path(path), beside(path, "backup")
     remove_temporaries(path)
@@ -123,6 +124,8 @@ def make_way(path: str | Path, checkpoint: Checkpoint | None) -> None:
     if path.exists():
         print(f"{path} exists: moved to {beside(path, 'previous')}")
         os.replace(path, beside(path, "previous"))
+        if beside(path, "best").exists():
+            os.replace(beside(path, "best"), beside(path, "previous_best"))
     backup.unlink(missing_ok=True)
 
 
@@ -167,7 +170,8 @@ def check_settings(
         InputError: names the file and the settings that differ.
     """
     if checkpoint.meta is None:
-        print(f"{checkpoint.path}: a file of the original, taken for preset nyu_segformer_b2")
+        if distributed.is_main():
+            print(f"{checkpoint.path}: a file of the original, which does not say its settings")
         return
     ours, theirs = (
         {key: value for key, value in flatten(settings) if key not in (*LOCAL_SETTINGS, *ignored)}
@@ -182,6 +186,20 @@ def check_settings(
         raise InputError(
             f"{checkpoint.path} was made with other settings ({', '.join(different)}): give the "
             "same, or move the file away"
+        )
+
+
+def check_resumed(checkpoint: Checkpoint, cfg, volume: str, ignored: tuple[str, ...] = ()) -> None:
+    """Make sure that a run with these settings may go on at a checkpoint: see check_settings.
+
+    Args:
+        volume: what the network is given, "tsdf" or "tsdf_cad".
+    """
+    check_settings(checkpoint, cfg, ("seed", "data", "loss", "model", "train"), ignored)
+    if checkpoint.meta is not None and checkpoint.meta["input"] != volume:
+        raise InputError(
+            f"{checkpoint.path} was trained on {checkpoint.meta['input']} instead of {volume}: "
+            "give the same data.input, or move the file away"
         )
 
 

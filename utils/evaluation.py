@@ -13,6 +13,7 @@ from tqdm import tqdm
 from models import prepare_for_inference
 from utils import distributed
 from utils.metrics import SSCMetrics
+from utils.signals import wait_for_main
 
 MAX_PENDING = 4  # scenes that wait in memory for `on_scene`
 
@@ -70,7 +71,12 @@ def evaluate(
         Pooled metrics and those of each scene, in the order of the data set, in every process.
     """
     shard = Subset(dataset, range(distributed.rank(), len(dataset), distributed.world_size()))
-    loader = DataLoader(shard, num_workers=workers, pin_memory=device.type == "cuda")
+    loader = DataLoader(
+        shard,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=wait_for_main,
+    )
     network = prepare_for_inference(copy.deepcopy(model))
     scenes, pending = [], deque()
     with ThreadPoolExecutor(max_workers=1) as background:

@@ -93,8 +93,9 @@ class Progress:
     def row(self) -> dict[str, float]:
         """Mean losses of the epoch, and its times; to be called by all processes."""
         *sums, counted = distributed.all_sum(self.sums).tolist()
-        counted /= distributed.world_size()
+        # The parts of the processes average to the loss: train_step divides by its share of counts.
         means = [value / counted if counted else float("nan") for value in sums]
+        counted /= distributed.world_size()
         return {
             **dict(zip(self.names, means, strict=True)),
             "skipped_steps": self.steps - round(counted),

@@ -98,7 +98,8 @@ def seed_step(seed: int, step: int) -> None:
 def train_step(model, optimizer, scaler, objective, batches, cfg, device):
     """One optimiser step over micro-batches.
 
-    It reads no number back from a GPU; only selecting pixels and voxels (nonzero) waits for one.
+    Only selecting pixels and voxels waits for a GPU: `nonzero`, and the number of each scene's
+    voxels in KD-SC and KD-SA.
 
     A step whose loss (or, but for fp16, gradient) is not finite in any process leaves weights and
     optimiser as they were; with cfg.max_skipped, which goes on behind it, batch statistics too.
@@ -118,7 +119,9 @@ def train_step(model, optimizer, scaler, objective, batches, cfg, device):
         with distributed.no_sync(model, skip=i < len(batches) - 1):
             losses = objective.losses(model, batch, counts)
             total = objective.total(losses)
-            scaler.scale(total).backward()
+            # fp16's scaler looks at gradients alone, which may be finite where the loss is not.
+            factor = torch.where(total.detach().isfinite(), 1.0, float("nan"))
+            scaler.scale(total * factor).backward()
         for name, loss in {**losses, "total": total}.items():
             sums[name] = sums.get(name, 0) + loss.detach()
         not_finite.append(~total.detach().isfinite())
@@ -231,8 +234,9 @@ class Training:
             )
             if self.meta["skipped"] > self.cfg.train.max_skipped:
                 raise InputError(
-                    f"{message}: check these files (prepare_NYU.py check), lower train.lr, use "
-                    "train.precision=fp32, or let train.max_skipped steps pass; then --resume"
+                    f"{message}: check these files (prepare_NYU.py check) or let train.max_skipped "
+                    "steps pass, then --resume; or start anew with a lower train.lr, or with "
+                    "train.precision=fp32"
                 )
             if distributed.is_main():
                 print(f"warning: {message}: step left out", file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ DEFAULTS = {
     "output": "",  # folder that test_NYU.py writes; empty: visual_pred/<name of the checkpoint>
     "data": {
         "root": "data/NYU",  # prepared NYU folder (docs/DATA.md)
-        "cad_root": "",  # folder with TSDF-CAD; empty: NYUCAD beside data.root
+        "cad_root": "",  # folder with TSDF-CAD; empty: cad in data.root, or NYUCAD beside it
         "train_ids": "",  # file with scene ids; empty: <root>/train.txt, else all in train/RGB
         "test_ids": "",  # likewise for the scenes to evaluate
         "input": "",  # tsdf or tsdf_cad; empty: tsdf_cad for a teacher, tsdf for a student

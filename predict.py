@@ -116,8 +116,14 @@ def _kind(path):
 def _paired_frames(rgb_dir, depth_dir, pose):
     def files(folder, kind, suffixes=_IMAGES):
         paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in suffixes]
-        # In a folder of its own, a file's name may be silent on what it is.
-        return {_key(p): p for p in paths if _kind(p) in ({kind} if shared else {0, kind})}
+        found = {}
+        for path in paths:
+            # In a folder of its own, a file's name may be silent on what it is.
+            if _kind(path) in ({kind} if shared else {0, kind}):
+                other = found.setdefault(_key(path), path)
+                if other is not path:
+                    raise InputError(f"{other} and {path.name} are of the same frame: use --list")
+        return found
 
     shared = rgb_dir.resolve() == depth_dir.resolve()
     rgb, depth = files(rgb_dir, 1), files(depth_dir, 2)
@@ -137,7 +143,10 @@ def _paired_frames(rgb_dir, depth_dir, pose):
         if rgb.keys() - poses.keys():
             missing = min(rgb.keys() - poses.keys())
             raise InputError(f"{pose}: no pose for {rgb[missing]}")
-    return [Files(key, rgb[key], depth[key], poses.get(key, pose)) for key in sorted(rgb)]
+    return [
+        Files(key or rgb[key].stem, rgb[key], depth[key], poses.get(key, pose))
+        for key in sorted(rgb)
+    ]
 
 
 def _listed_frames(path, pose):
@@ -179,7 +188,9 @@ def intrinsics_of(args, shape):
 def complete_frame(completer, files, args):
     """Read, complete and write one frame; returns lines on what was believed."""
     rgb, raw = read_rgb(files.rgb), read_depth_image(files.depth)
-    unit = args.depth_unit or PRESET_DEPTH_UNITS.get(args.camera)
+    unit = args.depth_unit
+    if unit is None and raw.dtype.kind != "f":
+        unit = PRESET_DEPTH_UNITS.get(args.camera)
     depth, belief = to_metres(raw, unit, files.depth)
     beliefs = [belief]
     K, note = intrinsics_of(args, raw.shape)
@@ -190,7 +201,11 @@ def complete_frame(completer, files, args):
         beliefs.append(estimate.belief)
         if estimate.confidence < LOW_CONFIDENCE:
             beliefs.append("low confidence: look at the picture, or give --pose")
-    for kind in args.formats:
+    formats = args.formats
+    if not len(scene.points()[0]):
+        beliefs.append("no voxel is occupied: nothing to write as .ply and .glb")
+        formats = [kind for kind in formats if kind not in ("ply", "glb")]
+    for kind in formats:
         scene.save(args.output / f"{files.name}.{kind}", mesh=args.mesh)
     return beliefs if note is None else [note, *beliefs]
 

@@ -37,7 +37,7 @@ from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES
 from datasets import nyu
 from datasets.arrays import one_line
 from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS
-from datasets.overview import save_overview
+from datasets.overview import draw_overview
 from datasets.poses import missed_voxels, read_poses, recover_pose, scene_id
 from datasets.tsdf import tsdf_from_depth, tsdf_from_labels
 from datasets.voxels import (
@@ -48,7 +48,7 @@ from datasets.voxels import (
     read_depth,
 )
 from errors import InputError, exit_on_input_error
-from utils.files import atomic_file, write_text
+from utils.files import atomic_file, check_writable, write_text
 
 MAX_CHUNK = 1 << 26  # values that HDF5 unpacks at once
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
@@ -269,6 +269,8 @@ def cad(args):
         # Sorted, NYUCADtrain comes before NYUtrain: NYU's own camera and labels win.
         paths = sorted(Path(args.poses).rglob("NYU*_0000.bin"))
         bins = {scene_id(path.name.removesuffix("_0000.bin")): path for path in paths}
+        if not bins:
+            raise InputError(f"{args.poses}: no NYUxxxx_0000.bin in it")
     elif args.poses:
         cameras = read_poses(args.poses)
     if args.fine and not bins:
@@ -312,13 +314,19 @@ def prepare_cad(label_file, mapping_file, camera, bin_file, fine, file):
 
 def check(args):
     root = Path(args.root)
-    cad_root = Path(args.cad_root) if args.cad_root else root.parent / "NYUCAD"
+    cad_root = Path(args.cad_root or nyu.cad_folder(root))
     if not args.cad_root and not cad_root.is_dir():
         cad_root = None
     scenes = {split: nyu.find_scenes(root, split, cad_root) for split in nyu.SPLITS}
     both = {s.id for s in scenes["train"]} & {s.id for s in scenes["test"]}
     if both:
         raise InputError(f"{root}: scene {min(both)} is in train and in test")
+
+    known = {scene.id: scene for split in nyu.SPLITS for scene in scenes[split]}
+    unknown = [name for name in map(scene_id, args.scenes) if name not in known]
+    if unknown:
+        raise InputError(f"{root}: no scene {unknown[0]} in it to draw")
+    check_writable(args.picture)
 
     results = {}
     tasks = [(scene.id, check_scene, scene) for split in nyu.SPLITS for scene in scenes[split]]
@@ -331,11 +339,9 @@ def check(args):
     ids = [scene_id(name) for name in args.scenes] or list(results)[:: max(1, len(results) // 3)][
         :3
     ]
-    known = {scene.id: scene for split in nyu.SPLITS for scene in scenes[split]}
-    unknown = [name for name in ids if name not in known]
-    if unknown:
-        raise InputError(f"{root}: no scene {unknown[0]} in it to draw")
-    save_overview([known[name] for name in ids], args.picture)
+    figure = draw_overview([known[name] for name in ids])
+    with atomic_file(args.picture) as file:
+        figure.savefig(file, format="png", dpi=80)
     print(f"overview of {', '.join(ids)}: {args.picture}")
 
 

@@ -1,7 +1,7 @@
 """Generated rooms, prepared as NYUv2 is (docs/ROOMS.md): a data set without any download.
 
     python prepare_rooms.py --out data/rooms --train 200 --test 60 --seed 0
-    python train_teacher.py --config ... data.root=data/rooms data.cad_root=data/rooms/cad
+    python train_teacher.py --config ... data.root=data/rooms
 
 All rooms in parallel. What exists and is intact is kept, so a run that was stopped goes on, and
 larger numbers add rooms.

@@ -1,8 +1,6 @@
 """The data: folders of prepared scenes, and how they are made from raw frames."""
 
-from pathlib import Path
-
-from datasets.nyu import NYUDataset
+from datasets.nyu import NYUDataset, cad_folder
 
 
 def build_dataset(cfg, split: str, with_cad: bool, augment: bool, seed: int = 0) -> NYUDataset:
@@ -13,7 +11,7 @@ def build_dataset(cfg, split: str, with_cad: bool, augment: bool, seed: int = 0)
         with_cad: also read TSDF-CAD; its folder must then exist.
         augment: draw the training augmentation.
     """
-    cad_root = cfg.cad_root or Path(cfg.root).absolute().parent / "NYUCAD"
+    cad_root = cfg.cad_root or cad_folder(cfg.root)
     return NYUDataset(
         cfg.root,
         split,

@@ -79,7 +79,7 @@ def read_depth_image(path):
 def to_metres(raw, unit=None, name="depth"):
     """Depth in metres, of whatever unit.
 
-    raw: (H, W) numbers; 0, 65535 (of integers), NaN and infinity are not measured.
+    raw: (H, W) numbers; 0, 65535, NaN and infinity are not measured.
     unit: a key of UNITS, or the number of units in a metre (1000 for mm). None: metres for floats,
     millimetres for integers, refused too where the numbers speak for another unit that fits.
     Returns Depth. Raises InputError for depths that no room has, saying which unit would fit.
@@ -89,9 +89,7 @@ def to_metres(raw, unit=None, name="depth"):
         raise InputError(f"{name}: depth must be (height, width) numbers, not {raw.shape}")
     explicit = unit is not None
     unit = unit if explicit else "m" if raw.dtype.kind == "f" else "mm"
-    measured = np.isfinite(raw) & (raw != 0)
-    if raw.dtype.kind != "f":
-        measured &= raw != INVALID
+    measured = np.isfinite(raw) & (raw != 0) & (raw != INVALID)
     values = raw[measured]
     _check_values(values, raw.size, name)
 
@@ -213,6 +211,8 @@ def _read_npy(path):
     except Exception as error:  # NumPy's reader of headers raises those of Python's own
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not a NumPy array ({reason})") from None
+    if not isinstance(raw, np.ndarray):
+        raise InputError(f"{path}: an .npz, not a NumPy array: give its array as .npy")
     if raw.size > MAX_PIXELS:
         raise InputError(f"{path}: {raw.size} values are more than {MAX_PIXELS} pixels")
     return np.array(raw) if raw.dtype.kind in "uif" else raw

@@ -134,6 +134,12 @@ class NYUDataset(Dataset):
         return sample
 
 
+def cad_folder(root):
+    """Where the TSDF-CAD of prepared scenes is: ROOT/cad (of generated rooms), or NYUCAD beside."""
+    root = Path(root).absolute()
+    return root / "cad" if (root / "cad").is_dir() else root.parent / "NYUCAD"
+
+
 def find_scenes(root, split, cad_root=None, ids=None):
     """The scenes of a split, in the order of the id list or else by id.
 

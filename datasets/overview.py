@@ -1,7 +1,5 @@
 """One picture of prepared scenes: do labels, TSDF and camera belong to the image?"""
 
-from pathlib import Path
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,8 +14,8 @@ _COLORS = np.array(CLASS_COLORS, np.uint8)
 _FROM_ABOVE = np.radians([18, 40])  # azimuth, elevation
 
 
-def save_overview(scenes, path):
-    """Draw scenes, a row each, into an image file, making its folder.
+def draw_overview(scenes):
+    """Draw scenes, a row each; returns the matplotlib Figure.
 
     scenes: datasets.nyu.Scene. Columns: the image under its labels (ray-cast from the camera that
     Mapping implies), TSDF and TSDF-CAD cut 1 m above the floor and along the middle, the voxels
@@ -36,8 +34,10 @@ def save_overview(scenes, path):
             row[3].set_title("no TSDF-CAD")
         else:
             _draw_cuts(row[3:5], nyu.read_tsdf(scene.tsdf_cad), "TSDF-CAD")
-        from_above = look_at_voxels((label > 0) & (label != IGNORE_INDEX), origin, *_FROM_ABOVE)
-        row[5].imshow(_render(label, *from_above, origin))
+        solid = (label > 0) & (label != IGNORE_INDEX)
+        if solid.any():
+            from_above = look_at_voxels(solid, origin, *_FROM_ABOVE)
+            row[5].imshow(_render(label, *from_above, origin))
         row[5].set_title("labels from above")
         for panel in row:
             panel.set_xticks([])
@@ -47,9 +47,7 @@ def save_overview(scenes, path):
         for name, color in zip(CLASS_NAMES[1:], _COLORS[1:] / 255, strict=True)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
+    return figure
 
 
 def _draw_cuts(panels, tsdf, name):

@@ -9,7 +9,7 @@ from embreex.rtcore_scene import EmbreeScene
 
 from constants import IMAGE_SIZE, VOXEL_SIZE
 from datasets.geometry import WORLD_OF_ARRAY
-from datasets.tsdf import _facing_triangles as facing_triangles
+from datasets.tsdf import facing_triangles
 
 # Light on faces that look along +-X, +-height, +-forward: three shades make cubes of squares.
 _FACE_LIGHT = np.array([0.80, 1.0, 0.90])

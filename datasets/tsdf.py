@@ -27,19 +27,15 @@ SIGN_TOLERANCE = 1e-4  # metres: a corner this close behind the surface still co
 FACE_NUDGE = 1e-4
 
 
-def tsdf_from_depth(
-    depth, K, pose, origin, keep_unmeasured=True, truncation=TRUNCATION, depth_range=DEPTH_RANGE
-):
+def tsdf_from_depth(depth, K, pose, origin, keep_unmeasured=True):
     """TSDF at 8 cm: the mean of fine_tsdf over 4x4x4 blocks, neither flipped nor sampled.
 
     depth: (H, W) metres along z, 0 = not measured; K: (3, 3); pose: (4, 4) camera to world;
-    origin: (3,) world metres; keep_unmeasured: see geometry.pixels_to_voxels; truncation: fine
-    voxels; depth_range: metres between which a pixel is trusted. The defaults make the published
-    arrays.
+    origin: (3,) world metres; keep_unmeasured: see geometry.pixels_to_voxels.
     Returns (60, 36, 60) float32 in [-1, 1]: -1 hidden, +1 free, 0 surface or unknown. Raises
     InputError for an unusable depth or pose.
     """
-    fine = fine_tsdf(depth, K, pose, origin, keep_unmeasured, truncation, depth_range)
+    fine = fine_tsdf(depth, K, pose, origin, keep_unmeasured)
     f = FINE_FACTOR
     return fine.reshape(GRID[0], f, GRID[1], f, GRID[2], f).mean(axis=(1, 3, 5))
 
@@ -54,14 +50,12 @@ def tsdf_from_labels(labels, pose, origin, K=NYUCAD_INTRINSICS):
     return tsdf_from_depth(depth, K, pose, origin, keep_unmeasured=False)
 
 
-def fine_tsdf(
-    depth, K, pose, origin, keep_unmeasured=True, truncation=TRUNCATION, depth_range=DEPTH_RANGE
-):
+def fine_tsdf(depth, K, pose, origin, keep_unmeasured=True):
     """TSDF at 2 cm: (240, 144, 240) float32 in [-1, 1].
 
     0 on voxels with a measured point, else the Euclidean distance in voxels to the nearest such
-    voxel over the truncation, at most 1; negative behind the surface. Also 0 where nothing is
-    known: outside the image, behind the camera, no depth or depth outside depth_range. A voxel is
+    voxel over TRUNCATION, at most 1; negative behind the surface. Also 0 where nothing is
+    known: outside the image, behind the camera, no depth or depth outside DEPTH_RANGE. A voxel is
     projected, and compared with the depth there, by its lower corner: the published arrays are made
     so. Arguments and errors as in tsdf_from_depth.
     """
@@ -69,7 +63,7 @@ def fine_tsdf(
     K, origin = np.asarray(K, dtype=np.float32), np.asarray(origin, dtype=np.float32)
     _, occupied = pixels_to_voxels(depth, K, pose, origin, keep_unmeasured)
     tsdf = np.zeros(FINE_GRID, dtype=np.float32)
-    nearest, low, high = _nearest_occupied(occupied, truncation)
+    nearest, low, high = _nearest_occupied(occupied)
 
     # Corners relative to the camera: R^T (q - t) is a sum of one term per axis of the grid.
     corners = [np.arange(n, dtype=np.float32) * np.float32(FINE_VOXEL_SIZE) for n in FINE_GRID]
@@ -91,7 +85,7 @@ def fine_tsdf(
         u = (u.reshape(-1)[seen] + np.float32(0.5)).astype(np.int32)
         v = (v.reshape(-1)[seen] + np.float32(0.5)).astype(np.int32)
         measured = depth[v, u]
-        usable = (measured >= depth_range[0]) & (measured <= depth_range[1])
+        usable = (measured >= DEPTH_RANGE[0]) & (measured <= DEPTH_RANGE[1])
         seen, measured = seen[usable], measured[usable]
         in_front = measured - cam_z.reshape(-1)[seen] > -SIGN_TOLERANCE
         value = np.where(in_front, np.float32(1), np.float32(-1))
@@ -101,21 +95,21 @@ def fine_tsdf(
         near = np.flatnonzero(((voxel >= low) & (voxel < high)).all(axis=0))
         voxel = voxel[:, near] - low
         squared = ((nearest[(slice(None), *voxel)] - voxel) ** 2).sum(axis=0)
-        value[near] *= np.minimum(np.sqrt(squared.astype(np.float32)) / truncation, 1)
+        value[near] *= np.minimum(np.sqrt(squared.astype(np.float32)) / TRUNCATION, 1)
         tsdf[slab].reshape(-1)[seen] = value
     tsdf[tuple(occupied.T)] = 0
     return tsdf
 
 
-def _nearest_occupied(occupied, truncation):
+def _nearest_occupied(occupied):
     """The nearest occupied voxel of each voxel of a box [low, high) beyond which all is truncated.
 
     occupied: (n, 3). Returns (3, a, b, c) indices relative to low, low (3, 1), high (3, 1).
     """
     if not len(occupied):
         return np.zeros((3, 0, 0, 0), dtype=np.int32), np.zeros((3, 1), int), np.zeros((3, 1), int)
-    low = np.maximum(occupied.min(axis=0) - truncation, 0)
-    high = np.minimum(occupied.max(axis=0) + truncation + 1, FINE_GRID)
+    low = np.maximum(occupied.min(axis=0) - TRUNCATION, 0)
+    high = np.minimum(occupied.max(axis=0) + TRUNCATION + 1, FINE_GRID)
     free = np.ones(high - low, dtype=bool)
     free[tuple((occupied - low).T)] = False
     nearest = distance_transform_edt(free, return_distances=False, return_indices=True)
@@ -136,7 +130,7 @@ def raycast_labels(labels, K, pose, origin):
     size = VOXEL_SIZE * GRID[0] / labels.shape[0]
     # Coordinates are metres from the origin, in the order of the array's axes.
     camera = (pose[:3, 3] - np.asarray(origin, dtype=np.float32))[WORLD_OF_ARRAY]
-    triangles = _facing_triangles(solid, camera / size) * np.float32(size)
+    triangles = facing_triangles(solid, camera / size) * np.float32(size)
     if not len(triangles):
         return np.zeros(IMAGE_SIZE, dtype=np.float32)
 
@@ -150,7 +144,7 @@ def raycast_labels(labels, K, pose, origin):
     return np.where(depth < 1e4, depth + np.float32(FACE_NUDGE), 0).reshape(IMAGE_SIZE).astype("f4")
 
 
-def _facing_triangles(solid, camera):
+def facing_triangles(solid, camera):
     """The exposed faces of solid voxels that are turned to the camera, two triangles each.
 
     solid: (a, b, c) bool; camera: (3,) in voxels. Returns (n, 3, 3) float32 corners in voxels.

@@ -110,14 +110,20 @@ def decode_depth(raw, name="depth image"):
         raise InputError(
             f"{name}: the depths would be {median:.2f} m (median) and {farthest:.2f} m (farthest): "
             "this looks like plain millimetres, not SSCNet's coding (millimetres rotated left by "
-            "3 bits); convert it with encode_depth"
+            "3 bits); convert it with encode_depth(millimetres / 1000)"
         )
     return mm.astype(np.float32) / np.float32(1000)
 
 
 def encode_depth(depth):
-    """SSCNet's coding, (H, W) uint16, of depth in metres (0..65.535, rounded to millimetres)."""
-    mm = np.rint(np.asarray(depth, dtype=np.float64) * 1000).astype(np.uint16)
+    """SSCNet's coding, (H, W) uint16, of depth in metres (0..65.535, rounded to millimetres).
+
+    Raises InputError for other values, NaN among them.
+    """
+    mm = np.rint(np.asarray(depth, dtype=np.float64) * 1000)
+    if not np.all((mm >= 0) & (mm <= 65535)):
+        raise InputError("depths to encode must be 0 (not measured) to 65.535, in metres")
+    mm = mm.astype(np.uint16)
     return (mm << 3) | (mm >> 13)
 
 
@@ -151,8 +157,9 @@ def downsample_labels(labels):
     labels = np.asarray(labels)
     if labels.shape != FINE_GRID:
         raise InputError(f"labels must be {FINE_GRID}, not {labels.shape}")
-    classes = RAW_TO_CLASS[labels]
-    if classes.min() < 0:
+    known = (labels >= 0) & (labels < len(RAW_TO_CLASS))
+    classes = RAW_TO_CLASS[np.where(known, labels, 0)]
+    if not known.all() or classes.min() < 0:
         raise InputError("label values must be 0..36 or 255")
     classes[classes == IGNORE_INDEX] = NUM_CLASSES  # votes last, counts fit an array of 13
     f = FINE_FACTOR

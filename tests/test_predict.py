@@ -17,6 +17,7 @@ from scipy.ndimage import binary_dilation
 
 import predict
 from constants import CLASS_COLORS, NO_PIXEL
+from datasets.depth_units import to_metres
 from datasets.geometry import NYU_INTRINSICS, backproject, grid_origin
 from datasets.nyu import NYUDataset
 from datasets.tsdf import tsdf_from_depth
@@ -310,6 +311,22 @@ def test_a_folder_of_frames_goes_on_behind_a_bad_one(without_tsdf, run, frame, r
     assert "c.color.png: its partner is missing" in run(*words)[2][0]
 
 
+def test_names_of_frames_in_a_folder(without_tsdf, run, frame, rgb, depth):
+    """Two of the same frame are refused; names without anything else are names too."""
+    folder = frame / "frames"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "color.png"), rgb)
+    cv2.imwrite(str(folder / "depth.png"), np.rint(depth * 1000).astype(np.uint16))
+    words = ["--rgb", folder, "--depth", folder, "--camera", "nyu", "--depth-unit", "mm"]
+    words += ["--pose", frame / "pose.txt", "--output", frame / "out", "--formats", "npz"]
+    status, _, errors = run(*words)
+    assert status == 0, errors
+    assert [path.name for path in (frame / "out").iterdir()] == ["color.npz"]
+    cv2.imwrite(str(folder / "1_rgb.png"), rgb)
+    cv2.imwrite(str(folder / "rgb_1.png"), rgb)
+    assert "1_rgb.png and rgb_1.png are of the same frame" in run(*words)[2][0]
+
+
 def test_a_list_of_frames(without_tsdf, run, frame, rgb, depth):
     (frame / "list.txt").write_text(
         "# colour and depth\nroom_rgb.png room_depth.png pose.txt\n\nother.png room_depth.png\n"
@@ -337,6 +354,7 @@ def test_a_list_of_frames(without_tsdf, run, frame, rgb, depth):
         (["--depth", "{}/zero.png"], "zero.png: 0 of 307200 pixels are measured"),
         (["--depth", "{}/invalid.png"], "invalid.png: 0 of 307200 pixels are measured"),
         (["--depth", "{}/absent.png"], "absent.png: no such file"),
+        (["--depth", "{}/zipped.npy"], "zipped.npy: an .npz"),
         (["--depth", "{}/wall.png"], "no floor"),
         (["--pose", "{}/y_down.txt"], "Z up"),
         (["--pose", "{}/up.txt"], "accelerometer"),
@@ -355,6 +373,8 @@ def test_wrong_inputs(change, reason, without_tsdf, run, frame, depth):
         ("small", mm[::2, ::2]), ("zero", mm * 0), ("invalid", mm * 0 + 65535), ("wall", wall)
     ):  # fmt: skip
         cv2.imwrite(str(frame / f"{name}.png"), image)
+    with open(frame / "zipped.npy", "wb") as file:
+        np.savez(file, mm)
     np.savetxt(frame / "y_down.txt", np.eye(4))
     (frame / "up.txt").write_text("0 -9.81 0")
     status, _, errors = run(*words_of(frame, *(word.format(frame) for word in change)))
@@ -435,5 +455,9 @@ def test_integers_are_millimetres(without_tsdf, rgb, depth):
     mm = np.rint(depth * 1000).astype(np.uint16)
     integers = prepare_frame(rgb, mm, NYU_INTRINSICS, POSE)
     np.testing.assert_array_equal(integers.view.depth, depth)
+    mm[depth == 0] = 65535  # as some cameras write what they did not measure; also as floats
+    for numbers, unit in ((mm, None), (mm.astype(np.float32), "mm")):
+        metres, _ = to_metres(numbers, unit)
+        np.testing.assert_array_equal(metres, depth)
     with pytest.raises(InputError, match="sscnet"):
         prepare_frame(rgb, encode_depth(depth), NYU_INTRINSICS, POSE)

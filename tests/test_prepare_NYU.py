@@ -231,6 +231,11 @@ def test_cad_without_what_it_needs(prepare, copy, tmp_path):
     assert_fails(prepare("cad", "--root", copy / "NYU", "--out", tmp_path / "out"), "not a scene")
 
 
+def test_a_folder_without_poses_is_named(prepare, prepared, tmp_path):
+    words = "cad", "--root", prepared / "NYU", "--out", tmp_path / "out", "--poses", tmp_path
+    assert_fails(prepare(*words), "no NYUxxxx_0000.bin")
+
+
 def test_check_of_a_sound_folder(prepare, prepared, tmp_path):
     picture = tmp_path / "check.png"
     result = prepare("check", "--root", prepared / "NYU", "--picture", picture)

@@ -1,12 +1,14 @@
 """Generated rooms: solids, placement, labels, sensor, and the folder that is made of them."""
 
 import hashlib
+import shutil
 import sys
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from raw_scene import NYU, needs_real_data
 from scipy.optimize import linprog
 from sklearn.metrics import recall_score
@@ -14,7 +16,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 import prepare_NYU
 import prepare_rooms
+from config import load_config
 from constants import FINE_GRID, IGNORE_INDEX, IMAGE_SIZE
+from datasets import build_dataset
 from datasets.geometry import (
     NYU_INTRINSICS,
     NYUCAD_INTRINSICS,
@@ -414,8 +418,19 @@ def run_main(monkeypatch, module, *args):
 
 
 def test_check_accepts_the_folder(folder, monkeypatch, tmp_path):
-    arguments = "check", "--root", folder, "--cad-root", folder / "cad"
-    run_main(monkeypatch, prepare_NYU, *arguments, "--picture", tmp_path / "picture.png")
+    run_main(monkeypatch, prepare_NYU, "check", "--root", folder, "--picture", tmp_path / "picture")
+    assert cv2.imread(str(tmp_path / "picture")).std() > 5
+
+
+def test_rooms_have_their_own_tsdf_cad_though_nyus_is_beside_them(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "rooms")
+    shutil.copytree(folder / "cad", tmp_path / "NYUCAD")
+    other = tmp_path / "NYUCAD/TSDF/0001.npz"
+    np.savez_compressed(other, arr_0=np.zeros(60 * 36 * 60, np.float32))
+    data = load_config(overrides=[f"data.root={tmp_path / 'rooms'}"]).data
+    sample = build_dataset(data, "train", with_cad=True, augment=False)[0]
+    expected = NYUDataset(folder, "train", cad_root=folder / "cad")[0]
+    assert torch.equal(torch.as_tensor(sample["tsdf_cad"]), torch.as_tensor(expected["tsdf_cad"]))
 
 
 def test_finished_rooms_are_kept_and_broken_ones_made_again(folder, capsys):

@@ -128,6 +128,9 @@ def test_depth_coding_by_hand():
     raw = np.array([[0, 16000, 6465]], np.uint16)
     np.testing.assert_allclose(decode_depth(raw), [[0, 2, 9]])
     np.testing.assert_array_equal(encode_depth([[0, 2, 9]]), raw)
+    for wrong in (70.0, -0.1, np.nan, 1500):
+        with pytest.raises(InputError, match="metres"):
+            encode_depth([[2.0, wrong]])
 
 
 def write_png(path, raw):

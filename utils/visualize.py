@@ -288,7 +288,9 @@ def _panels(name, titles, legend_rows):
     full_width = columns * (width + _GAP) + _GAP
     full_height = _HEADER + rows * (height + _TITLE) + legend_rows * _LEGEND + 2 * _GAP
     figure = Figure(figsize=(full_width / _DPI, full_height / _DPI), dpi=_DPI)
-    figure.text(0.5, 1 - 0.6 * _HEADER / full_height, name, ha="center", va="center", fontsize=15)
+    middle = 1 - 0.6 * _HEADER / full_height
+    style = {"ha": "center", "va": "center", "fontsize": 15, "parse_math": False}
+    figure.text(0.5, middle, name, **style)
     panels = {}
     for i, title in enumerate(titles):
         row, column = divmod(i, columns)

@@ -202,7 +202,7 @@ def complete_frame(completer, files, args):
         if estimate.confidence < LOW_CONFIDENCE:
             beliefs.append("low confidence: look at the picture, or give --pose")
     formats = args.formats
-    if not len(scene.points()[0]):
+    if not scene.occupied.any():
         beliefs.append("no voxel is occupied: nothing to write as .ply and .glb")
         formats = [kind for kind in formats if kind not in ("ply", "glb")]
     for kind in formats:

@@ -292,6 +292,19 @@ def test_all_files_of_a_frame(run, frame):
     assert "above the floor" in out and "confidence" in out and "millimetres" in out
 
 
+def test_a_frame_without_an_occupied_voxel_gets_its_other_files(run, frame, monkeypatch):
+    """And a name with dollars is no formula to the picture."""
+    monkeypatch.setattr(
+        "utils.completion.known_labels", lambda *_: np.zeros((60, 36, 60), np.uint8)
+    )
+    (frame / "room_rgb.png").rename(frame / "a$^$b_rgb.png")
+    status, out, errors = run(*words_of(frame, "--rgb", frame / "a$^$b_rgb.png"))
+    assert status == 0, errors
+    assert "no voxel is occupied" in out
+    names = sorted(path.suffix for path in (frame / "out").iterdir())
+    assert names == [".html", ".npz", ".png"]
+
+
 def test_a_folder_of_frames_goes_on_behind_a_bad_one(without_tsdf, run, frame, rgb, depth):
     good = np.rint(depth * 1000).astype(np.uint16)
     folder = frame / "frames"

@@ -35,7 +35,8 @@ def main():
 
 def statistics(root):
     """{figure: text} over all scenes of a prepared folder."""
-    cad_root = nyu.cad_folder(root) if nyu.cad_folder(root).is_dir() else None
+    cad_root = nyu.cad_folder(root)
+    cad_root = cad_root if cad_root.is_dir() else None
     scenes = [scene for split in nyu.SPLITS for scene in nyu.find_scenes(root, split, cad_root)]
     with ProcessPoolExecutor() as pool:
         rows = list(pool.map(scene_figures, scenes, chunksize=8))

@@ -157,9 +157,8 @@ def downsample_labels(labels):
     labels = np.asarray(labels)
     if labels.shape != FINE_GRID:
         raise InputError(f"labels must be {FINE_GRID}, not {labels.shape}")
-    known = (labels >= 0) & (labels < len(RAW_TO_CLASS))
-    classes = RAW_TO_CLASS[np.where(known, labels, 0)]
-    if not known.all() or classes.min() < 0:
+    in_table = labels.min() >= 0 and labels.max() < len(RAW_TO_CLASS)
+    if not in_table or (classes := RAW_TO_CLASS[labels]).min() < 0:
         raise InputError("label values must be 0..36 or 255")
     classes[classes == IGNORE_INDEX] = NUM_CLASSES  # votes last, counts fit an array of 13
     f = FINE_FACTOR

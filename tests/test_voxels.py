@@ -250,6 +250,9 @@ def test_a_room_votes_for_itself():
 def test_unknown_labels_are_refused():
     with pytest.raises(InputError, match="36"):
         downsample_labels(np.full((240, 144, 240), 40, np.uint8))
+    for value in (-1, 300):
+        with pytest.raises(InputError, match="36"):
+            downsample_labels(np.full((240, 144, 240), value, np.int16))
     with pytest.raises(InputError, match="240"):
         downsample_labels(np.zeros((60, 36, 60), np.uint8))
 

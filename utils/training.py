@@ -119,12 +119,12 @@ def train_step(model, optimizer, scaler, objective, batches, cfg, device):
         with distributed.no_sync(model, skip=i < len(batches) - 1):
             losses = objective.losses(model, batch, counts)
             total = objective.total(losses)
+            finite = total.detach().isfinite()
             # fp16's scaler looks at gradients alone, which may be finite where the loss is not.
-            factor = torch.where(total.detach().isfinite(), 1.0, float("nan"))
-            scaler.scale(total * factor).backward()
+            scaler.scale(total * torch.where(finite, 1.0, float("nan"))).backward()
         for name, loss in {**losses, "total": total}.items():
             sums[name] = sums.get(name, 0) + loss.detach()
-        not_finite.append(~total.detach().isfinite())
+        not_finite.append(~finite)
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(
         [p for group in optimizer.param_groups for p in group["params"]], cfg.clip_norm
@@ -306,7 +306,7 @@ def train(cfg, model, objective, train_set, test_set, path, device, checkpoint=N
     run_folder.py.
 
     Args:
-        checkpoint: go on where it stands, as if there had been no stop (check_settings says
+        checkpoint: go on where it stands, as if there had been no stop (check_resumed says
             whether it is of these settings); without one, a file at `path` is moved aside.
 
     Raises:

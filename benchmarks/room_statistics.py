@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES  # noqa: E402
 from datasets import nyu  # noqa: E402
+from datasets.voxels import is_occupied  # noqa: E402
 from errors import exit_on_input_error  # noqa: E402
 
 
@@ -63,7 +64,7 @@ def statistics(root):
 def scene_figures(scene):
     label, mapping = nyu.read_label(scene.label), nyu.read_mapping(scene.mapping)
     tsdf, weight = nyu.read_tsdf(scene.tsdf), nyu.read_label_weight(scene.tsdf)
-    occupied = (label > 0) & (label != IGNORE_INDEX)
+    occupied = is_occupied(label)
     seen = mapping != NO_PIXEL
     scored = weight & (label != IGNORE_INDEX)
     figures = {

@@ -4,11 +4,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from constants import CLASS_COLORS, CLASS_NAMES, GRID, IGNORE_INDEX, VOXEL_SIZE
+from constants import CLASS_COLORS, CLASS_NAMES, GRID, VOXEL_SIZE
 from datasets import nyu
 from datasets.geometry import NYU_INTRINSICS
 from datasets.poses import recover_pose
 from datasets.rendering import look_at_voxels, render_voxels
+from datasets.voxels import is_occupied
 
 _COLORS = np.array(CLASS_COLORS, np.uint8)
 _FROM_ABOVE = np.radians([18, 40])  # azimuth, elevation
@@ -34,7 +35,7 @@ def draw_overview(scenes):
             row[3].set_title("no TSDF-CAD")
         else:
             _draw_cuts(row[3:5], nyu.read_tsdf(scene.tsdf_cad), "TSDF-CAD")
-        solid = (label > 0) & (label != IGNORE_INDEX)
+        solid = is_occupied(label)
         if solid.any():
             from_above = look_at_voxels(solid, origin, *_FROM_ABOVE)
             row[5].imshow(_render(label, *from_above, origin))
@@ -61,5 +62,5 @@ def _draw_cuts(panels, tsdf, name):
 
 def _render(label, K, pose, origin):
     """The solid voxels as a camera sees them: (480, 640, 4) uint8 RGBA."""
-    solid = (label > 0) & (label != IGNORE_INDEX)
+    solid = is_occupied(label)
     return render_voxels(solid, _COLORS[np.where(solid, label, 0)], K, pose, origin)

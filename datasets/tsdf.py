@@ -8,7 +8,7 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from scipy.ndimage import distance_transform_edt
 
-from constants import FINE_FACTOR, FINE_GRID, GRID, IGNORE_INDEX, IMAGE_SIZE, VOXEL_SIZE
+from constants import FINE_FACTOR, FINE_GRID, GRID, IMAGE_SIZE, VOXEL_SIZE
 from datasets.geometry import (
     FINE_VOXEL_SIZE,
     NYUCAD_INTRINSICS,
@@ -17,6 +17,7 @@ from datasets.geometry import (
     check_pose,
     pixels_to_voxels,
 )
+from datasets.voxels import is_occupied
 from errors import InputError
 
 TRUNCATION = 12  # fine voxels: 24 cm
@@ -126,7 +127,7 @@ def raycast_labels(labels, K, pose, origin):
     labels, pose = np.asarray(labels), check_pose(pose)
     if labels.shape not in (GRID, FINE_GRID):
         raise InputError(f"labels must be {GRID} or {FINE_GRID}, not {labels.shape}")
-    solid = (labels > 0) & (labels != IGNORE_INDEX)
+    solid = is_occupied(labels)
     size = VOXEL_SIZE * GRID[0] / labels.shape[0]
     # Coordinates are metres from the origin, in the order of the array's axes.
     camera = (pose[:3, 3] - np.asarray(origin, dtype=np.float32))[WORLD_OF_ARRAY]

@@ -195,10 +195,15 @@ def mapping_from_depth(depth, K, pose, origin, keep_unmeasured=True):
     return mapping
 
 
+def is_occupied(labels):
+    """Voxels with an object: labels of any shape -> bool, True but for 0 (empty) and 255."""
+    return (labels > 0) & (labels != IGNORE_INDEX)
+
+
 def label_weight(labels, tsdf):
     """Voxels that are trained on and scored: every object, and whatever the camera could not see.
 
     labels: (60, 36, 60) classes; tsdf: (60, 36, 60). Returns (60, 36, 60) bool. Voxels of label 255
     may be included; losses and metrics leave them out.
     """
-    return ((labels > 0) & (labels < IGNORE_INDEX)) | (tsdf < -0.5)
+    return is_occupied(labels) | (tsdf < -0.5)

@@ -22,7 +22,7 @@ from datasets.gravity import EstimatedPose, estimate_pose, grid_pose
 from datasets.nyu import invert_mapping
 from datasets.transforms import normalize
 from datasets.tsdf import tsdf_from_depth
-from datasets.voxels import mapping_from_depth
+from datasets.voxels import is_occupied, mapping_from_depth
 from errors import InputError
 from models import build_model, prepare_for_inference
 from models.checkpoints import load_strictly, read_checkpoint
@@ -84,7 +84,7 @@ class Scene:
     @property
     def occupied(self):
         """(60, 36, 60) bool: voxels with a class 1..11."""
-        return (self.labels > 0) & (self.labels != IGNORE_INDEX)
+        return is_occupied(self.labels)
 
     def points(self, frame="world"):
         """Centres and classes of the occupied voxels: (n, 3) float32 metres, (n,) uint8.

@@ -29,6 +29,7 @@ from datasets.geometry import NYU_INTRINSICS
 from datasets.poses import recover_pose
 from datasets.rendering import look_at_voxels, render_voxels, seen_voxels
 from datasets.tsdf import raycast_labels
+from datasets.voxels import is_occupied
 from errors import InputError
 from utils.files import atomic_file, write_text
 
@@ -67,7 +68,7 @@ def write_ply(path: str | Path, labels: np.ndarray) -> bool:
     Raises:
         InputError: the file cannot be written.
     """
-    indices = np.argwhere((labels > 0) & (labels != IGNORE_INDEX))
+    indices = np.argwhere(is_occupied(labels))
     if not len(indices):
         return False
     colors = np.array(CLASS_COLORS)[labels[tuple(indices.T)]]

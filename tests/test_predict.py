@@ -340,6 +340,19 @@ def test_names_of_frames_in_a_folder(without_tsdf, run, frame, rgb, depth):
     assert "1_rgb.png and rgb_1.png are of the same frame" in run(*words)[2][0]
 
 
+@pytest.mark.parametrize("camera", ["tum", "nyu"])
+def test_float_depth_is_in_metres_whatever_the_camera_writes(
+    without_tsdf, run, frame, depth, camera
+):
+    """Only the integers of a camera's own files are in its unit."""
+    np.save(frame / "depth.npy", depth)
+    words = ["--rgb", frame / "room_rgb.png", "--depth", frame / "depth.npy", "--camera", camera]
+    words += ["--pose", frame / "pose.txt", "--output", frame / "out", "--formats", "npz"]
+    status, out, errors = run(*words)
+    assert status == 0, errors
+    assert f"median {np.median(depth[depth > 0]):.2f}" in out
+
+
 def test_a_list_of_frames(without_tsdf, run, frame, rgb, depth):
     (frame / "list.txt").write_text(
         "# colour and depth\nroom_rgb.png room_depth.png pose.txt\n\nother.png room_depth.png\n"

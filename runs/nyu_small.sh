@@ -2,8 +2,8 @@
 # The table of NYUv2 in README.md, all rows one after the other, or only those that are named:
 #   bash runs/nyu_small.sh data/NYU [teacher_seed1 undistilled_seed1 ...]
 # Needs TSDF-CAD in data/NYUCAD beside the data: prepare_NYU.py cad. On two cores, two rows at once,
-# each with OMP_NUM_THREADS=1, take less time than one after the other; students with distillation
-# need teacher_seed0 to be finished.
+# each with OMP_NUM_THREADS=1, take less time than one after the other; a student with distillation
+# needs the teacher of its seed to be finished.
 # A row is done when its file is in docs/results/nyu_small. To train one anew, remove that file and
 # its networks, {teacher,checkpoint}/nyu_small_ROW*.pth.
 set -euo pipefail
@@ -14,12 +14,13 @@ settings=(data.root="$1" data.test_ids=docs/results/nyu_small/test_ids.txt)
 wanted=("${@:2}")
 source runs/rows.sh
 
-# All students have the teacher that comes with the repository, of seed 0.
 for seed in 0 1; do
   teacher $seed
-  student student $seed train.teacher_path=teacher/nyu_small_teacher.pth
+  student student $seed
   student undistilled $seed "${undistilled[@]}"
+  student kd_t $seed loss.weight_kd_sc=0 loss.weight_kd_sa=0
 done
-student kd_t 0 loss.weight_kd_sc=0 loss.weight_kd_sa=0
 student kd_sc_sa 0 loss.weight_kd_t=0
+# All losses again, from a teacher that did not start from the same random weights.
+student other_teacher 1 train.teacher_path=teacher/nyu_small_teacher.pth
 show_table

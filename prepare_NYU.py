@@ -479,7 +479,9 @@ def parse_args():
 
     command = commands.add_parser("check", help="validate a prepared folder, draw a few scenes")
     command.add_argument("--root", required=True, help="prepared folder")
-    command.add_argument("--cad-root", help="default: NYUCAD beside --root, if it exists")
+    command.add_argument(
+        "--cad-root", help="default: ROOT/cad, or NYUCAD beside ROOT, if it exists"
+    )
     command.add_argument(
         "--scenes", nargs="*", default=[], help="the scenes to draw; default: three"
     )

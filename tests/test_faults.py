@@ -241,7 +241,7 @@ def test_steps_that_are_not_finite_are_left_out_by_setting(nyu, capsys):
             return total
 
     small_run(cfg, objective=Recording(cfg, 2, not_finite))
-    assert "warning: the loss is not finite in epoch 1, step 2" in capsys.readouterr().err
+    assert "warning: loss or gradient is not finite in epoch 1, step 2" in capsys.readouterr().err
     with open("logs/run/metrics.csv") as file:
         first, second = csv.DictReader(file)
     good = [total for i, total in enumerate(totals[:4]) if i != 1]
@@ -292,7 +292,7 @@ def test_a_step_left_out_changes_nothing(nyu):
         network.register_forward_hook(lambda *_: spoil.remove())
 
     def overflow(network, objective):
-        # A finite loss whose gradient is not: the square root at 0.
+        # A finite loss whose gradient is not.
         network.pixels.bias.register_hook(lambda grad: grad / 0)
 
     scaler = torch.amp.GradScaler("cpu", enabled=False)

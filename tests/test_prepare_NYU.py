@@ -267,6 +267,9 @@ def test_check_finds_what_is_wrong(prepare, copy, tmp_path):
 
     shutil.copy(root / "train.txt", root / "test.txt")
     assert_fails(prepare("check", "--root", root, *picture), "missing")
+    shutil.copytree(root / "train" / "RGB", root / "test" / "RGB", dirs_exist_ok=True)
+    result = prepare("check", "--root", root, *picture)
+    assert_fails(result, "scene 0002 is in train and in test")
 
 
 def external(file, path):

@@ -229,7 +229,7 @@ class Training:
                 continue
             self.meta["skipped"] += 1
             message = (
-                f"the loss is not finite in epoch {epoch}, step {step}, for a scene of "
+                f"loss or gradient is not finite in epoch {epoch}, step {step}, for a scene of "
                 f"{_culprits(names, not_finite)}"
             )
             if self.meta["skipped"] > self.cfg.train.max_skipped:

@@ -5,7 +5,9 @@
 # each with OMP_NUM_THREADS=1, take less time than one after the other; a student with distillation
 # needs the teacher of its seed to be finished.
 # A row is done when its file is in docs/results/nyu_small. To train one anew, remove that file and
-# its networks, {teacher,checkpoint}/nyu_small_ROW*.pth.
+# move its network away: teacher/nyu_small_teacher.pth or checkpoint/nyu_small_student.pth (seed 0),
+# checkpoint/nyu_small_student_seed1.pth, ... Only teacher and student of seed 0 come with the
+# repository, so a distilled student of seed 1 needs its teacher anew as well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=nyu_small
@@ -14,13 +16,14 @@ settings=(data.root="$1" data.test_ids=docs/results/nyu_small/test_ids.txt)
 wanted=("${@:2}")
 source runs/rows.sh
 
+all_losses=(loss.weight_kd_sc=1 loss.weight_kd_sa=1)
 for seed in 0 1; do
   teacher $seed
-  student student $seed
+  student student $seed  # KD-T alone, as the preset says
   student undistilled $seed "${undistilled[@]}"
-  student kd_t $seed loss.weight_kd_sc=0 loss.weight_kd_sa=0
+  student all_losses $seed "${all_losses[@]}"
 done
-student kd_sc_sa 0 loss.weight_kd_t=0
-# All losses again, from a teacher that did not start from the same random weights.
-student other_teacher 1 train.teacher_path=teacher/nyu_small_teacher.pth
+student kd_sc_sa 0 "${all_losses[@]}" loss.weight_kd_t=0
+# From a teacher that did not start from the same random weights.
+student other_teacher 1 "${all_losses[@]}" train.teacher_path=teacher/nyu_small_teacher.pth
 show_table

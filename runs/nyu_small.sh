@@ -16,14 +16,14 @@ settings=(data.root="$1" data.test_ids=docs/results/nyu_small/test_ids.txt)
 wanted=("${@:2}")
 source runs/rows.sh
 
-all_losses=(loss.weight_kd_sc=1 loss.weight_kd_sa=1)
+with_kd_sc_sa=(loss.weight_kd_sc=1 loss.weight_kd_sa=1)
 for seed in 0 1; do
   teacher $seed
   student student $seed  # KD-T alone, as the preset says
   student undistilled $seed "${undistilled[@]}"
-  student all_losses $seed "${all_losses[@]}"
+  student all_losses $seed "${with_kd_sc_sa[@]}"
 done
-student kd_sc_sa 0 "${all_losses[@]}" loss.weight_kd_t=0
+student kd_sc_sa 0 "${with_kd_sc_sa[@]}" loss.weight_kd_t=0
 # From a teacher that did not start from the same random weights.
-student other_teacher 1 "${all_losses[@]}" train.teacher_path=teacher/nyu_small_teacher.pth
+student other_teacher 1 "${with_kd_sc_sa[@]}" train.teacher_path=teacher/nyu_small_teacher.pth
 show_table

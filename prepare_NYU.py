@@ -37,7 +37,6 @@ from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES
 from datasets import nyu
 from datasets.arrays import one_line
 from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS
-from datasets.overview import draw_overview
 from datasets.poses import missed_voxels, read_poses, recover_pose, scene_id
 from datasets.tsdf import tsdf_from_depth, tsdf_from_labels
 from datasets.voxels import (
@@ -49,6 +48,7 @@ from datasets.voxels import (
 )
 from errors import InputError, exit_on_input_error
 from utils.files import atomic_file, check_writable, write_text
+from utils.pictures.overview import draw_overview
 
 MAX_CHUNK = 1 << 26  # values that HDF5 unpacks at once
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}

@@ -22,10 +22,10 @@ from utils.evaluation import evaluate
 from utils.files import write_text
 from utils.loading import loader_processes
 from utils.metrics import constant_prediction, format_table, protocol_rows, table_row
-from utils.page import save_page
+from utils.pictures.page import save_page
+from utils.pictures.picture import SceneView, save_scene_picture, write_ply
 from utils.run_folder import results_csv
 from utils.training import run_name
-from utils.visualize import SceneView, save_scene_picture, write_ply
 
 
 def earlier_rows(folders: list[Path]) -> dict[str, list[float]]:

@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from tqdm import tqdm
 
-from datasets.cameras import read_intrinsics, read_pose
-from datasets.depth_units import read_depth_image, to_metres
+from datasets.frames.cameras import read_intrinsics, read_pose
+from datasets.frames.depth import read_depth_image, to_metres
+from datasets.frames.gravity import estimate_pose
 from datasets.geometry import NYU_INTRINSICS, backproject
-from datasets.gravity import estimate_pose
 from datasets.rooms import make_room
 from datasets.voxels import read_bin, read_depth
 from errors import InputError, exit_on_input_error

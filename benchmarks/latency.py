@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from config import parse_settings
-from datasets.cameras import to_nyu_view
-from datasets.depth_units import read_depth_image, read_rgb, to_metres
+from datasets.frames.cameras import to_nyu_view
+from datasets.frames.depth import read_depth_image, read_rgb, to_metres
+from datasets.frames.gravity import estimate_pose
 from datasets.geometry import NYU_INTRINSICS
-from datasets.gravity import estimate_pose
 from datasets.rooms import make_room
 from datasets.tsdf import tsdf_from_depth
 from datasets.voxels import mapping_from_depth

@@ -35,8 +35,8 @@ from models.network import SSCOutput
 from models.recompute import recompute_activations
 from utils.evaluation import autocast, evaluate
 from utils.metrics import SSCMetrics
+from utils.pictures.picture import write_ply
 from utils.training import Objective, build_optimizer, train_step
-from utils.visualize import write_ply
 
 CPU = torch.device("cpu")
 LIMIT_OUTPUT, LIMIT_LOSS = 1e-4, 1e-5  # largest relative differences, in fp32

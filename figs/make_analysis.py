@@ -27,7 +27,7 @@ from utils.evaluation import evaluate  # noqa: E402
 from utils.files import atomic_file  # noqa: E402
 from utils.loading import loader_processes  # noqa: E402
 from utils.metrics import SSCMetrics  # noqa: E402
-from utils.visualize import SceneView, render_volumes  # noqa: E402
+from utils.pictures.picture import SceneView, render_volumes  # noqa: E402
 
 SHOWN = 10  # best and worst scenes
 PANEL = (240, 320)  # height, width of a picture of a scene

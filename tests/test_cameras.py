@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.cameras import (
+from datasets.frames.cameras import (
     PRESETS,
     check_intrinsics,
     preset_intrinsics,
@@ -16,7 +16,7 @@ from datasets.cameras import (
     scale_intrinsics,
     to_nyu_view,
 )
-from datasets.depth_units import read_depth_image, read_rgb, to_metres
+from datasets.frames.depth import read_depth_image, read_rgb, to_metres
 from datasets.geometry import NYU_INTRINSICS
 from errors import InputError
 

@@ -244,7 +244,7 @@ def make_metrics(path):
 
 
 def read_metrics(path):
-    from utils.curves import read_metrics
+    from utils.pictures.curves import read_metrics
 
     assert len(read_metrics(path)["epoch"])
 
@@ -449,7 +449,7 @@ def main(folder, count, names):
     import datasets.nyu  # noqa: F401
     import models.checkpoints  # noqa: F401
     import prepare_NYU  # noqa: F401
-    import utils.curves  # noqa: F401
+    import utils.pictures.curves  # noqa: F401
 
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT_VIRTUAL, LIMIT_VIRTUAL))

@@ -5,14 +5,14 @@ import pytest
 from raw_scene import NYU, REAL_BIN, REAL_DEPTH, camera_pose, needs_real_data, room_frame
 from scipy.spatial.transform import Rotation
 
-from datasets.geometry import NYU_INTRINSICS
-from datasets.gravity import (
+from datasets.frames.gravity import (
     check_gravity,
     estimate_pose,
     find_faces,
     grid_pose,
     pose_from_gravity,
 )
+from datasets.geometry import NYU_INTRINSICS
 from datasets.voxels import read_bin, read_depth
 from errors import InputError
 

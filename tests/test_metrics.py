@@ -10,7 +10,7 @@ from weights_rule import z_values
 
 from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL
 from utils.metrics import SSCMetrics, constant_prediction, format_table, table_row
-from utils.visualize import write_ply
+from utils.pictures.picture import write_ply
 
 
 def fake_prediction(seed, label3d):

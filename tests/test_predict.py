@@ -17,7 +17,7 @@ from scipy.ndimage import binary_dilation
 
 import predict
 from constants import CLASS_COLORS, NO_PIXEL
-from datasets.depth_units import to_metres
+from datasets.frames.depth import to_metres
 from datasets.geometry import NYU_INTRINSICS, backproject, grid_origin
 from datasets.nyu import NYUDataset
 from datasets.tsdf import tsdf_from_depth
@@ -25,7 +25,7 @@ from datasets.voxels import encode_depth, mapping_from_depth, read_bin
 from errors import InputError
 from utils.completion import SceneCompleter, known_labels, prepare_frame
 from utils.evaluation import evaluate
-from utils.mesh import cube_mesh
+from utils.pictures.mesh import cube_mesh
 
 POSE = camera_pose(yaw=15, pitch=15, height=1.3)
 

@@ -26,12 +26,12 @@ from datasets.geometry import (
     grid_origin,
     pixels_to_voxels,
 )
-from datasets.kinect import FOCAL_BASELINE, RANGE, in_shadow, kinect_depth
 from datasets.nyu import NYUDataset
 from datasets.poses import read_poses
-from datasets.room_furniture import RAW, Model, paint
-from datasets.room_layout import camera_pose, make_layout
-from datasets.room_parts import (
+from datasets.rooms import make_room, voxelize
+from datasets.rooms.furniture import RAW, Model, paint
+from datasets.rooms.layout import camera_pose, make_layout
+from datasets.rooms.parts import (
     Part,
     apply,
     contains,
@@ -41,8 +41,8 @@ from datasets.room_parts import (
     rotation_z,
     triangles,
 )
-from datasets.room_render import cast, shade
-from datasets.rooms import make_room, voxelize
+from datasets.rooms.render import cast, shade
+from datasets.rooms.sensor import FOCAL_BASELINE, RANGE, in_shadow, kinect_depth
 from datasets.tsdf import tsdf_from_depth
 from datasets.voxels import (
     RAW_TO_CLASS,

@@ -25,15 +25,15 @@ from config import load_config, to_plain
 from constants import CLASS_COLORS, CLASS_NAMES, GRID, IGNORE_INDEX, NO_PIXEL, VOXEL_SIZE
 from datasets.geometry import NYU_INTRINSICS, grid_origin
 from datasets.nyu import NYUDataset
-from datasets.rendering import look_at_voxels, render_voxels, seen_voxels
 from datasets.tsdf import raycast_labels
 from datasets.voxels import mapping_from_depth
 from errors import InputError
 from models import build_model
 from utils.checkpoint import save_checkpoint
-from utils.curves import read_metrics, save_training_curves
-from utils.page import save_page
-from utils.visualize import ERROR_COLORS, ERROR_NAMES, SceneView, save_scene_picture
+from utils.pictures.curves import read_metrics, save_training_curves
+from utils.pictures.page import save_page
+from utils.pictures.picture import ERROR_COLORS, ERROR_NAMES, SceneView, save_scene_picture
+from utils.pictures.rendering import look_at_voxels, render_voxels, seen_voxels
 
 FLOOR, WALL, CHAIR, BED, SOFA, TABLE = (
     CLASS_NAMES.index(name) for name in ("floor", "wall", "chair", "bed", "sofa", "table")

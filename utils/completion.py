@@ -15,10 +15,10 @@ import torch
 
 from config import DEFAULTS, merge_config
 from constants import FINE_FACTOR, GRID, IGNORE_INDEX, VOXEL_SIZE
-from datasets.cameras import NYUView, check_intrinsics, to_nyu_view
-from datasets.depth_units import to_metres
+from datasets.frames.cameras import NYUView, check_intrinsics, to_nyu_view
+from datasets.frames.depth import to_metres
+from datasets.frames.gravity import EstimatedPose, estimate_pose, grid_pose
 from datasets.geometry import NYU_INTRINSICS, WORLD_OF_ARRAY, grid_origin, pixels_to_voxels
-from datasets.gravity import EstimatedPose, estimate_pose, grid_pose
 from datasets.nyu import invert_mapping
 from datasets.transforms import normalize
 from datasets.tsdf import tsdf_from_depth
@@ -29,9 +29,9 @@ from models.checkpoints import load_strictly, read_checkpoint
 from utils import distributed
 from utils.evaluation import autocast, to_device
 from utils.files import atomic_file
-from utils.mesh import export_mesh, export_points
-from utils.page import save_page
-from utils.visualize import SceneView, save_scene_picture
+from utils.pictures.mesh import export_mesh, export_points
+from utils.pictures.page import save_page
+from utils.pictures.picture import SceneView, save_scene_picture
 
 MIN_IN_GRID = 0.05  # of the measured pixels must lie in the grid
 FORMATS = ("npz", "ply", "glb", "png", "html")
@@ -123,7 +123,7 @@ class Scene:
         writers[path.suffix](path)
 
     def view(self):
-        """The scene for utils/visualize.py."""
+        """The scene for utils/pictures/picture.py."""
         known = self.labels != IGNORE_INDEX
         return SceneView(
             name=self.name,

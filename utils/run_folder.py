@@ -19,9 +19,9 @@ from torch.utils.tensorboard import SummaryWriter
 from config import to_plain
 from errors import InputError
 from utils import distributed
-from utils.curves import save_training_curves
 from utils.files import remove_temporaries, write_text
 from utils.metrics import COLUMNS, protocol_rows
+from utils.pictures.curves import save_training_curves
 
 PROJECT = Path(__file__).parents[1]
 

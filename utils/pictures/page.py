@@ -1,6 +1,6 @@
 """One self-contained HTML page for an evaluation: the results, and rooms to turn around.
 
-The page needs neither network nor GPU: utils/page.html draws the cubes itself.
+The page needs neither network nor GPU: utils/pictures/page.html draws the cubes itself.
 """
 
 import base64
@@ -16,7 +16,7 @@ import numpy as np
 from constants import CLASS_COLORS, CLASS_NAMES, GRID
 from utils.files import write_text
 from utils.metrics import COLUMNS
-from utils.visualize import CEILING, ERROR_COLORS, ERROR_NAMES, SceneView
+from utils.pictures.picture import CEILING, ERROR_COLORS, ERROR_NAMES, SceneView
 
 TEMPLATE = Path(__file__).with_name("page.html")
 _IMAGE_WIDTH = 480  # pixels

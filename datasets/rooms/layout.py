@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from constants import GRID, VOXEL_SIZE
-from datasets import room_furniture as models
 from datasets.geometry import grid_origin
-from datasets.room_furniture import Model, paint
-from datasets.room_parts import moved_bounds, overlap
+from datasets.rooms import furniture as models
+from datasets.rooms.furniture import Model, paint
+from datasets.rooms.parts import moved_bounds, overlap
 
 WALL = 0.02  # metres, beyond the floor plan: with voxels of 2 cm, NYUv2's walls are two thick
 _TRIES = 40

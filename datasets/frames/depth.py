@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from datasets.cameras import MAX_PIXELS
+from datasets.frames.cameras import MAX_PIXELS
 from errors import InputError
 
 UNITS = {

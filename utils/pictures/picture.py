@@ -1,6 +1,6 @@
 """Voxels to files that other programs show: PLY and PNG.
 
-The interactive page of an evaluation is in utils/page.py, training curves are in utils/curves.py.
+The interactive page is in page.py, training curves are in curves.py.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ from constants import (
 )
 from datasets.geometry import NYU_INTRINSICS
 from datasets.poses import recover_pose
-from datasets.rendering import look_at_voxels, render_voxels, seen_voxels
 from datasets.tsdf import raycast_labels
 from datasets.voxels import is_occupied
 from errors import InputError
 from utils.files import atomic_file, write_text
+from utils.pictures.rendering import look_at_voxels, render_voxels, seen_voxels
 
 CEILING = CLASS_NAMES.index("ceiling")
 FIRST_OBJECT = CLASS_NAMES.index("chair")  # what is neither room nor window
@@ -192,7 +192,7 @@ class SceneView:
         """Of the best view over the camera's shoulder, radians from array axis 2 towards axis 0.
 
         The direction, within 30 degrees of the camera's heading, from which most object voxels are
-        seen; see datasets.rendering.look_at_voxels.
+        seen; see utils.pictures.rendering.look_at_voxels.
         """
         heading = 0.0
         if self.camera is not None:

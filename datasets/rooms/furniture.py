@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from datasets.room_parts import Material, Part, bounds, rotation_x
+from datasets.rooms.parts import Material, Part, bounds, rotation_x
 
 RAW = {
     "ceiling": 1, "floor": 2, "wall": 3, "window": 4, "door": 5, "chair": 6, "bed": 7, "sofa": 8,

@@ -8,8 +8,8 @@ from constants import CLASS_COLORS, CLASS_NAMES, GRID, VOXEL_SIZE
 from datasets import nyu
 from datasets.geometry import NYU_INTRINSICS
 from datasets.poses import recover_pose
-from datasets.rendering import look_at_voxels, render_voxels
 from datasets.voxels import is_occupied
+from utils.pictures.rendering import look_at_voxels, render_voxels
 
 _COLORS = np.array(CLASS_COLORS, np.uint8)
 _FROM_ABOVE = np.radians([18, 40])  # azimuth, elevation

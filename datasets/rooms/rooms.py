@@ -16,11 +16,11 @@ from datasets.geometry import (
     WORLD_OF_ARRAY,
     grid_origin,
 )
-from datasets.kinect import kinect_depth
 from datasets.nyu import SPLITS
-from datasets.room_layout import make_layout
-from datasets.room_parts import bounds, contains
-from datasets.room_render import cast, shade
+from datasets.rooms.layout import make_layout
+from datasets.rooms.parts import bounds, contains
+from datasets.rooms.render import cast, shade
+from datasets.rooms.sensor import kinect_depth
 from errors import InputError
 
 VERSION = 1  # to be raised whenever the rooms of a seed change

@@ -17,7 +17,7 @@ _RINGS = 9  # of an ellipsoid, from pole to pole
 class Material:
     """How a surface looks to the colour camera and to the depth camera."""
 
-    texture: str  # a key of room_render.TEXTURES
+    texture: str  # a key of render.TEXTURES
     colors: tuple  # two RGB triples in 0..1 that the texture mixes
     scale: float  # metres: period of the texture
     axes: tuple  # the part's axes in the order in which the texture uses them

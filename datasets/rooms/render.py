@@ -12,7 +12,7 @@ from embreex.rtcore_scene import EmbreeScene
 from scipy.ndimage import gaussian_filter, map_coordinates, uniform_filter
 
 from constants import IMAGE_SIZE
-from datasets import room_parts
+from datasets.rooms import parts as room_parts
 
 BORDER = 8  # pixels: the images of NYUv2 have a white frame of about this width
 _AMBIENT_REACH = 31  # pixels: what is deeper than its surroundings gets less light

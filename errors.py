@@ -11,6 +11,12 @@ class InputError(Exception):
     """An unusable file, folder or setting: one line that names it and says what to do."""
 
 
+def one_line(error: Exception) -> str:
+    """The message of an exception, short, printable and on one line, or its type's name."""
+    text = " ".join(str(error).split())
+    return "".join(filter(str.isprintable, text))[:120] or type(error).__name__
+
+
 # What libraries raise as a RuntimeError though nothing is wrong with the program.
 ENVIRONMENT_ERRORS = {
     r"DataLoader worker .*(killed|exited)": (

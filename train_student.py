@@ -18,7 +18,7 @@ from datasets import build_dataset
 from errors import InputError, exit_on_input_error
 from models import build_model, prepare_for_inference
 from models.checkpoints import load_strictly, read_checkpoint
-from models.image_net import load_pretrained_encoder, stem_of_weights
+from models.encoder_weights import load_pretrained_encoder, stem_of_weights
 from utils import distributed
 from utils.checkpoint import check_resumed, check_settings, find_checkpoint, is_finished
 from utils.training import Objective, train

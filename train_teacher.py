@@ -14,7 +14,7 @@ from config import parse_training
 from datasets import build_dataset
 from errors import exit_on_input_error
 from models import build_model
-from models.image_net import load_pretrained_encoder, stem_of_weights
+from models.encoder_weights import load_pretrained_encoder, stem_of_weights
 from utils import distributed
 from utils.checkpoint import DISTILLATION_WEIGHTS, check_resumed, find_checkpoint, is_finished
 from utils.training import Objective, train

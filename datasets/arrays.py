@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from errors import InputError
+from errors import InputError, one_line
 
 MAX_BYTES = 8 << 20  # of a file, and of an array in it; the largest of NYUv2 have 1 MB
 # What NumPy writes, and 3D-Sketch wrote. Python's zipfile unpacks the others without a limit.
@@ -49,12 +49,6 @@ def read_array(path, key, kinds, size=None):
         raise InputError(
             f"{path}: no usable array {key} ({one_line(error)}); make or get the file again"
         ) from error
-
-
-def one_line(error):
-    """The message of an exception, short and on one line."""
-    text = " ".join(str(error).split())
-    return "".join(filter(str.isprintable, text))[:120] or type(error).__name__
 
 
 def _unpack(archive, name):

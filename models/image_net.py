@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-from pathlib import Path
 
 import segmentation_models_pytorch as smp
 import torch
@@ -10,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from constants import IMAGE_SIZE, NUM_CLASSES
-from errors import InputError
-from models.checkpoints import check_state, load_strictly, read_file
+from errors import InputError, one_line
 from models.recompute import Recomputed
 
 SKETCH_ENCODERS = ("tu-resnet50s", "resnet50")  # deep stem as in 3D-Sketch; torchvision's stem
@@ -24,10 +22,9 @@ def _encoder(name: str) -> nn.Module:
         probe = copy.deepcopy(encoder).eval().to("meta")
         levels = probe(torch.zeros(1, 3, *IMAGE_SIZE, device="meta"))[-4:]
     except Exception as error:  # each encoder family of the library raises its own types
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"model.encoder={name}: segmentation-models-pytorch has no such encoder for images of "
-            f"640x480 ({reason})"
+            f"640x480 ({one_line(error)})"
         ) from error
     rows = [level.shape[2] for level in levels if level.shape[1] > 0]
     if rows != [IMAGE_SIZE[0] // stride for stride in (4, 8, 16, 32)]:
@@ -78,42 +75,6 @@ class SegFormerHead(Recomputed):
                 x = F.interpolate(x, size, mode="bilinear", align_corners=False)
             maps.append(x)
         feature = self.fuse(self.dropout(torch.cat(maps[::-1], dim=1)))
-        return feature, self.classifier(feature)
-
-
-class FoldedSegFormerHead(nn.Module):
-    """A SegFormerHead for inference, whose batch norm is folded into its convolution.
-
-    Without dropout, the linear layers and the fusing convolution are one linear map per level, and
-    a pixel-wise linear map may come before the upsampling.
-    """
-
-    feature_align_corners = SegFormerHead.feature_align_corners
-    logits_align_corners = SegFormerHead.logits_align_corners
-
-    def __init__(self, head: SegFormerHead):
-        super().__init__()
-        fuse = head.fuse[0]
-        parts = fuse.weight.flatten(1).chunk(len(head.linear), dim=1)[::-1]  # (f, f), by level
-        self.levels = nn.ModuleList()
-        bias = fuse.bias
-        for linear, part in zip(head.linear, parts, strict=True):
-            level = nn.Conv2d(linear.in_features, len(part), 1, bias=False)
-            level.weight.data = (part @ linear.weight)[..., None, None]
-            self.levels.append(level)
-            bias = bias + part @ linear.bias
-        self.levels[0].bias = nn.Parameter(bias)
-        self.classifier = head.classifier
-
-    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """As SegFormerHead."""
-        feature = self.levels[0](levels[0])
-        for convolution, level in zip(self.levels[1:], levels[1:], strict=True):
-            x = convolution(level)
-            if x.shape[2:] != feature.shape[2:]:
-                x = F.interpolate(x, feature.shape[2:], mode="bilinear", align_corners=False)
-            feature += x
-        feature = F.relu(feature, inplace=True)
         return feature, self.classifier(feature)
 
 
@@ -184,84 +145,3 @@ class Net2D(nn.Module):
         with torch.no_grad() if self.freeze else contextlib.nullcontext():
             levels = self.encoder(image)[-4:]
         return self.head(levels)
-
-
-# The classifiers of SegFormer, torchvision's ResNet and MobileNet, which the 2DNet does not have.
-CLASSIFIER_KEYS = ("head.", "fc.", "classifier.")
-# 3D-Sketch's names of the deep stem -> timm's.
-DEEP_STEM = {
-    "conv1.": "conv1.0.",
-    "bn1.": "conv1.1.",
-    "conv2.": "conv1.3.",
-    "bn2.": "conv1.4.",
-    "conv3.": "conv1.6.",
-    "bn3.": "bn1.",
-}
-
-
-def _deep_stem_name(key: str) -> str:
-    old = next((prefix for prefix in DEEP_STEM if key.startswith(prefix)), "")
-    return DEEP_STEM.get(old, "") + key[len(old) :]
-
-
-def _read_encoder_file(path: str) -> dict[str, Tensor]:
-    """A file's weights under the names of its network, without wrapping or classifier."""
-    state = read_file(path)
-    state = state.get("state_dict", state)
-    check_state(state, path)
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    return {key: value for key, value in state.items() if not key.startswith(CLASSIFIER_KEYS)}
-
-
-def stem_of_weights(cfg) -> str:
-    """The encoder whose stem fits a ResNet50 file: `conv1.weight` is 3x3 deep or 7x7 plain.
-
-    Args:
-        cfg: the `model` settings.
-
-    Returns:
-        `tu-resnet50s` or `resnet50` where model.pretrained is such a file, else model.encoder.
-    """
-    if cfg.encoder not in SKETCH_ENCODERS or not Path(cfg.pretrained).is_file():
-        return cfg.encoder
-    state = _read_encoder_file(cfg.pretrained)
-    if "conv1.weight" not in state:
-        raise InputError(f"{cfg.pretrained} has no conv1.weight: not a ResNet50's weights")
-    return "resnet50" if state["conv1.weight"].shape[-1] == 7 else "tu-resnet50s"
-
-
-def _is_file(pretrained: str) -> bool:
-    return pretrained.endswith((".pth", ".pt", ".tar")) or "/" in pretrained
-
-
-def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
-    """Fill the encoder of a Net2D with pretrained weights.
-
-    Args:
-        name: of the encoder (setting model.encoder).
-        pretrained: a file (SegFormer's mit_b*.pth, torchvision's or 3D-Sketch's ResNet50, or any
-            whose keys are those of the encoder), the name of weights that
-            segmentation-models-pytorch downloads (`imagenet`), or `none`.
-
-    Raises:
-        InputError: unreadable file, keys or shapes that do not fit, failed download.
-    """
-    if pretrained == "none":
-        return
-    if _is_file(pretrained):
-        state = _read_encoder_file(pretrained)
-        if "conv3.weight" in state:
-            state = {_deep_stem_name(key): value for key, value in state.items()}
-        if name.startswith("tu-"):
-            state = {f"model.{key}": value for key, value in state.items()}
-        load_strictly(net.encoder, state, pretrained)
-        return
-    try:
-        weights = True if name.startswith("tu-") else pretrained
-        encoder = smp.encoders.get_encoder(name, weights=weights)
-    except Exception as error:  # no network, no such weights: the hub's clients raise many types
-        raise InputError(
-            f"model.pretrained={pretrained}: no weights of that name for {name} could be "
-            f"downloaded ({error}); give a file, or none"
-        ) from error
-    load_strictly(net.encoder, encoder.state_dict(), f"model.pretrained={pretrained}")

@@ -3,13 +3,14 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from constants import GRID, IMAGE_SIZE
 from models.batch_norm import BatchNorm3d
 from models.convolution import Conv3d, ConvTranspose3d
-from models.image_net import FoldedSegFormerHead, SegFormerHead
+from models.image_net import SegFormerHead
 from models.network import CleanerS
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d, Conv3d, ConvTranspose3d)
@@ -75,3 +76,39 @@ def _fold(convolution: nn.Module, norm: nn.Module) -> None:
     layout = torch.channels_last_3d if weight.ndim == 5 else torch.channels_last
     convolution.weight.data = weight.detach().contiguous(memory_format=layout)
     convolution.bias = nn.Parameter(bias.detach(), requires_grad=False)
+
+
+class FoldedSegFormerHead(nn.Module):
+    """A SegFormerHead for inference, whose batch norm is folded into its convolution.
+
+    Without dropout, the linear layers and the fusing convolution are one linear map per level, and
+    a pixel-wise linear map may come before the upsampling.
+    """
+
+    feature_align_corners = SegFormerHead.feature_align_corners
+    logits_align_corners = SegFormerHead.logits_align_corners
+
+    def __init__(self, head: SegFormerHead):
+        super().__init__()
+        fuse = head.fuse[0]
+        parts = fuse.weight.flatten(1).chunk(len(head.linear), dim=1)[::-1]  # (f, f), by level
+        self.levels = nn.ModuleList()
+        bias = fuse.bias
+        for linear, part in zip(head.linear, parts, strict=True):
+            level = nn.Conv2d(linear.in_features, len(part), 1, bias=False)
+            level.weight.data = (part @ linear.weight)[..., None, None]
+            self.levels.append(level)
+            bias = bias + part @ linear.bias
+        self.levels[0].bias = nn.Parameter(bias)
+        self.classifier = head.classifier
+
+    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """As SegFormerHead."""
+        feature = self.levels[0](levels[0])
+        for convolution, level in zip(self.levels[1:], levels[1:], strict=True):
+            x = convolution(level)
+            if x.shape[2:] != feature.shape[2:]:
+                x = F.interpolate(x, feature.shape[2:], mode="bilinear", align_corners=False)
+            feature += x
+        feature = F.relu(feature, inplace=True)
+        return feature, self.classifier(feature)

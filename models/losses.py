@@ -24,7 +24,7 @@ class LossCounts(NamedTuple):
     pixels: Tensor  # () mapped pixels with a label
 
 
-def in_single(x: Tensor) -> Tensor:
+def at_least_single(x: Tensor) -> Tensor:
     """Half precision to float32; anything else stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
@@ -104,12 +104,12 @@ def supervised_losses(
     """
     counts = counts or count_losses(batch)
     voxels = supervised_voxels(batch).flatten().nonzero().squeeze(1)
-    logits = in_single(take_rows(out.logits, voxels))
+    logits = at_least_single(take_rows(out.logits, voxels))
     labels = batch["label3d"].flatten()[voxels]
     return {
         "loss_3d": _cross_entropy(logits, labels, label_smoothing, class_balance, counts.voxels),
         "loss_2d": _cross_entropy(
-            in_single(out.logits_2d),
+            at_least_single(out.logits_2d),
             pixel_labels(batch),
             label_smoothing,
             class_balance,
@@ -191,7 +191,7 @@ class _SquaredDistance(torch.autograd.Function):
         blocks = (values.split(_SquaredDistance.BLOCK) for values in volumes)
         for values, targets, out in zip(*blocks, strict=True):
             torch.sub(values, targets, out=out)
-            total += in_single(out).square().sum()
+            total += at_least_single(out).square().sum()
         ctx.difference = difference
         return total.to(torch.promote_types(x.dtype, torch.float32))
 
@@ -208,7 +208,7 @@ def _squared_distance(x: Tensor, target: Tensor) -> Tensor:
     """Sum of squared differences of two volumes; no gradient for the target."""
     if x.device.type == "cpu":
         return _SquaredDistance.apply(x, target)
-    return F.mse_loss(in_single(x), in_single(target), reduction="sum")
+    return F.mse_loss(at_least_single(x), at_least_single(target), reduction="sum")
 
 
 def distillation_losses(
@@ -241,8 +241,8 @@ def distillation_losses(
     student, teacher, labels = (
         rows.split(sizes)
         for rows in (
-            in_single(take_rows(out.logits, voxels)),
-            in_single(take_rows(teacher_out.logits, voxels)),
+            at_least_single(take_rows(out.logits, voxels)),
+            at_least_single(take_rows(teacher_out.logits, voxels)),
             batch["label3d"].flatten()[voxels],
         )
     )

@@ -38,7 +38,7 @@ from constants import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD  # noqa: E402
 from datasets import images  # noqa: E402
 from datasets.nyu import find_scenes, read_image  # noqa: E402
 from errors import InputError, exit_on_input_error  # noqa: E402
-from models.image_net import load_pretrained_encoder  # noqa: E402
+from models.encoder_weights import load_pretrained_encoder  # noqa: E402
 from utils.evaluation import autocast  # noqa: E402
 from utils.files import atomic_file, check_writable  # noqa: E402
 from utils.metrics import class_ratios, confusion_matrix  # noqa: E402

@@ -19,9 +19,9 @@ from models.checkpoints import (
     from_original,
     load_weights,
     read_checkpoint,
-    read_file,
     to_original_name,
 )
+from models.safe_load import read_file
 from tests.debug_checkpoint import write_debug_checkpoint
 from utils.checkpoint import save_checkpoint
 from utils.completion import read_network

@@ -10,7 +10,8 @@ from torch import nn
 from config import load_config
 from errors import InputError
 from models import build_model
-from models.image_net import Net2D, load_pretrained_encoder, stem_of_weights
+from models.encoder_weights import load_pretrained_encoder, stem_of_weights
+from models.image_net import Net2D
 
 
 def net(encoder, head="segformer", **changes):

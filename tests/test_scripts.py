@@ -29,7 +29,7 @@ from datasets.transforms import normalize
 from figs.make_analysis import confusion_shares, occurring_miou
 from models import build_model
 from models.checkpoints import load_weights, read_checkpoint
-from models.image_net import load_pretrained_encoder
+from models.encoder_weights import load_pretrained_encoder
 from runs.pretrain_encoder import mean_iou, transforms
 from utils.checkpoint import save_checkpoint
 from utils.metrics import SSCMetrics

@@ -1,0 +1,91 @@
+"""Pretrained weights of the 2DNet's encoder: files of several origins, or a download."""
+
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+from torch import Tensor
+
+from errors import InputError, one_line
+from models.checkpoints import load_strictly
+from models.image_net import SKETCH_ENCODERS, Net2D
+from models.safe_load import check_state, read_file
+
+# The classifiers of SegFormer, torchvision's ResNet and MobileNet, which the 2DNet does not have.
+CLASSIFIER_KEYS = ("head.", "fc.", "classifier.")
+# 3D-Sketch's names of the deep stem -> timm's.
+DEEP_STEM = {
+    "conv1.": "conv1.0.",
+    "bn1.": "conv1.1.",
+    "conv2.": "conv1.3.",
+    "bn2.": "conv1.4.",
+    "conv3.": "conv1.6.",
+    "bn3.": "bn1.",
+}
+
+
+def _deep_stem_name(key: str) -> str:
+    old = next((prefix for prefix in DEEP_STEM if key.startswith(prefix)), "")
+    return DEEP_STEM.get(old, "") + key[len(old) :]
+
+
+def _read_encoder_file(path: str) -> dict[str, Tensor]:
+    """A file's weights under the names of its network, without wrapping or classifier."""
+    state = read_file(path)
+    state = state.get("state_dict", state)
+    check_state(state, path)
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    return {key: value for key, value in state.items() if not key.startswith(CLASSIFIER_KEYS)}
+
+
+def stem_of_weights(cfg) -> str:
+    """The encoder whose stem fits a ResNet50 file: `conv1.weight` is 3x3 deep or 7x7 plain.
+
+    Args:
+        cfg: the `model` settings.
+
+    Returns:
+        `tu-resnet50s` or `resnet50` where model.pretrained is such a file, else model.encoder.
+    """
+    if cfg.encoder not in SKETCH_ENCODERS or not Path(cfg.pretrained).is_file():
+        return cfg.encoder
+    state = _read_encoder_file(cfg.pretrained)
+    if "conv1.weight" not in state:
+        raise InputError(f"{cfg.pretrained} has no conv1.weight: not a ResNet50's weights")
+    return "resnet50" if state["conv1.weight"].shape[-1] == 7 else "tu-resnet50s"
+
+
+def _is_file(pretrained: str) -> bool:
+    return pretrained.endswith((".pth", ".pt", ".tar")) or "/" in pretrained
+
+
+def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
+    """Fill the encoder of a Net2D with pretrained weights.
+
+    Args:
+        name: of the encoder (setting model.encoder).
+        pretrained: a file (SegFormer's mit_b*.pth, torchvision's or 3D-Sketch's ResNet50, or any
+            whose keys are those of the encoder), the name of weights that
+            segmentation-models-pytorch downloads (`imagenet`), or `none`.
+
+    Raises:
+        InputError: unreadable file, keys or shapes that do not fit, failed download.
+    """
+    if pretrained == "none":
+        return
+    if _is_file(pretrained):
+        state = _read_encoder_file(pretrained)
+        if "conv3.weight" in state:
+            state = {_deep_stem_name(key): value for key, value in state.items()}
+        if name.startswith("tu-"):
+            state = {f"model.{key}": value for key, value in state.items()}
+        load_strictly(net.encoder, state, pretrained)
+        return
+    try:
+        weights = True if name.startswith("tu-") else pretrained
+        encoder = smp.encoders.get_encoder(name, weights=weights)
+    except Exception as error:  # no network, no such weights: the hub's clients raise many types
+        raise InputError(
+            f"model.pretrained={pretrained}: no weights of that name for {name} could be "
+            f"downloaded ({one_line(error)}); give a file, or none"
+        ) from error
+    load_strictly(net.encoder, encoder.state_dict(), f"model.pretrained={pretrained}")

@@ -11,10 +11,6 @@ if [[ ${1:-} == *.yaml ]]; then preset=$1; shift; fi
 setting() { "$PYTHON" config.py --config "$preset" --get "$@"; }
 teacher=$(setting train.teacher_path "$@")
 student=$(setting train.student_path "$@")
-encoder=$(setting model.pretrained "$@")
-if [[ $encoder == checkpoint/mobilenet_v2_imagenet.pth && ! -e $encoder ]]; then
-  "$PYTHON" checkpoint/fetch_encoder.py
-fi
 if [[ $preset == configs/rooms.yaml ]]; then
   "$PYTHON" prepare_rooms.py --out "$(setting data.root "$@")" --train 120 --test 30
 fi

@@ -1,12 +1,13 @@
 """Train a 2D encoder to segment NYUv2's images, before 2DNet keeps it frozen.
 
-    python checkpoint/fetch_encoder.py
     bash runs/validation_split.sh data/NYU data/NYU_validation
     python runs/pretrain_encoder.py --labels data/label40 --out checkpoint/mobilenet_v2_nyu40.pth \\
-        --validate model.pretrained=checkpoint/mobilenet_v2_imagenet.pth \\
+        --validate model.pretrained=checkpoint/mobilenet_v2-b0353104.pth \\
         data.root=data/NYU_validation
 
-These commands made the encoder that comes with the repository.
+These commands made the encoder that comes with the repository. It started from the ImageNet weights
+of torchvision, whose file https://download.pytorch.org/models/mobilenet_v2-b0353104.pth is not part
+of the repository; model.pretrained=imagenet lets segmentation-models-pytorch download its own copy.
 
 --labels: a folder of 0003.png ... for the images of data.root's training split, 480x640, 8 bits:
 the NYU-40 class (Gupta et al., CVPR 2013) minus 1, and 39 for "other" and unlabelled, which are

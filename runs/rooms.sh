@@ -8,7 +8,6 @@ settings=(data.root=data/rooms)
 wanted=()
 source runs/rows.sh
 
-[[ -e checkpoint/mobilenet_v2_imagenet.pth ]] || "$PYTHON" checkpoint/fetch_encoder.py
 "$PYTHON" prepare_rooms.py --out data/rooms --train 120 --test 30
 for seed in 0 1 2; do
   teacher $seed

@@ -5,9 +5,11 @@ import json
 
 import pytest
 import torch
+from segmentation_models_pytorch.encoders import get_encoder
 from test_nyu import REAL, needs_real_data
 from test_scripts import ROOT, run
 
+from config import load_config
 from models.checkpoints import read_checkpoint
 from utils.completion import read_network
 from utils.metrics import protocol_rows
@@ -16,6 +18,7 @@ SHIPPED = {
     "teacher": ROOT / "teacher/nyu_small_teacher.pth",
     "student": ROOT / "checkpoint/nyu_small_student.pth",
 }
+ENCODER = ROOT / "checkpoint/mobilenet_v2_nyu40.pth"
 RESULTS = ROOT / "docs/results/nyu_small"
 CAD = ROOT / "data/NYUCAD"
 VOLUMES = {"teacher": "tsdf_cad", "student": "tsdf"}
@@ -33,6 +36,22 @@ def test_a_clone_holds_a_trained_network(role, golden_batch):
         out = model.eval()(batch["image"], batch["mapping2d"], batch["tsdf"])
     assert volume == VOLUMES[role]
     assert out.logits.shape == (1, 12, 60, 36, 60) and out.logits.isfinite().all()
+
+
+def test_a_clone_holds_a_trained_encoder():
+    encoder = get_encoder("mobilenet_v2", weights=None)
+    encoder.load_state_dict(torch.load(ENCODER, weights_only=True), strict=True)
+    # Trained weights: the first filters respond to edges and colours, batch norms have moved on.
+    assert encoder.features[0][0].weight.abs().max() > 0.5
+    with torch.no_grad():
+        features = encoder.eval()(torch.randn(1, 3, 480, 640))
+    assert [f.shape[1] for f in features[1:]] == [16, 24, 32, 96, 1280]
+    assert 0.1 < features[-1].mean() < 1
+
+
+@pytest.mark.parametrize("preset", ["rooms", "nyu_small"])
+def test_presets_start_from_it(preset):
+    assert ROOT / load_config(ROOT / f"configs/{preset}.yaml").model.pretrained == ENCODER
 
 
 def test_they_are_small():

@@ -26,7 +26,7 @@ from config import parse_settings
 from constants import GRID, IMAGE_SIZE, NO_PIXEL, NO_VOXEL, NUM_PIXELS, NUM_VOXELS
 from errors import InputError, exit_on_input_error
 from models import prepare_for_inference
-from utils.completion import read_network
+from utils.checkpoint import read_network
 from utils.files import atomic_file
 
 TOLERANCE = 1e-4

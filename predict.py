@@ -18,6 +18,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from config import parse_settings
+from datasets.files import read_depth_image, read_rgb
 from datasets.frames.cameras import (
     PRESET_DEPTH_UNITS,
     PRESETS,
@@ -26,7 +27,7 @@ from datasets.frames.cameras import (
     read_intrinsics,
     read_pose,
 )
-from datasets.frames.depth import UNITS, read_depth_image, read_rgb, to_metres
+from datasets.frames.depth import UNITS, to_metres
 from datasets.geometry import NYU_INTRINSICS
 from errors import InputError, exit_on_input_error
 from utils.completion import FORMATS, SceneCompleter

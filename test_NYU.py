@@ -17,7 +17,7 @@ from config import parse_settings
 from datasets import build_dataset
 from errors import InputError, exit_on_input_error
 from utils import distributed
-from utils.completion import read_network
+from utils.checkpoint import read_network, run_name
 from utils.evaluation import evaluate
 from utils.files import write_text
 from utils.loading import loader_processes
@@ -25,7 +25,6 @@ from utils.metrics import constant_prediction, format_table, protocol_rows, tabl
 from utils.pictures.page import save_page
 from utils.pictures.picture import SceneView, save_scene_picture, write_ply
 from utils.run_folder import results_csv
-from utils.training import run_name
 
 
 def earlier_rows(folders: list[Path]) -> dict[str, list[float]]:

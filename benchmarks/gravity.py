@@ -29,7 +29,7 @@ from tqdm import tqdm
 from datasets.frames.cameras import read_intrinsics, read_pose
 from datasets.frames.depth import read_depth_image, to_metres
 from datasets.frames.gravity import estimate_pose
-from datasets.geometry import NYU_INTRINSICS, backproject
+from datasets.geometry import NYU_INTRINSICS, Frame
 from datasets.rooms import make_room
 from datasets.voxels import read_bin, read_depth
 from errors import InputError, exit_on_input_error
@@ -79,7 +79,7 @@ def posed_error(name, depth, pose):
 
 def room_error(seed, index):
     room = make_room(seed, SPLIT, index)
-    height = backproject(room.perfect_depth, NYU_INTRINSICS, room.pose)[:, 2]
+    height = Frame(room.perfect_depth, NYU_INTRINSICS, room.pose, np.zeros(3)).points()[:, 2]
     floor = (np.abs(height) < 0.02) & (room.depth.reshape(-1) > 0)
     error = posed_error(f"room {index}", room.depth, room.pose)
     return error._replace(floor=float(floor.mean()))

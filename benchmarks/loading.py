@@ -34,7 +34,7 @@ SEED = 0
 def plain_augmentation(image, mapping2d, draws, photometric):
     """What transforms.apply computes, step by step on whole arrays, as the specification says it.
 
-    image: (480, 640, 3) uint8 BGR; mapping2d: (480, 640) int64. Returns (3, 480, 640) float32 RGB
+    image: (480, 640, 3) uint8 RGB; mapping2d: (480, 640) int64. Returns (3, 480, 640) float32 RGB
     and (480, 640) int64.
     """
     if photometric == "original":
@@ -57,13 +57,13 @@ def plain_augmentation(image, mapping2d, draws, photometric):
     if draws.contrast is not None and draws.contrast_first:
         image = _convert(image, factor=draws.contrast)
     if draws.saturation is not None:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
         image[:, :, 1] = _convert(image[:, :, 1], factor=draws.saturation)
-        image = cv2.cvtColor(image, cv2.COLOR_HSV2BGR)
+        image = cv2.cvtColor(image, cv2.COLOR_HSV2RGB)
     if draws.hue is not None:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
         image[:, :, 0] = (image[:, :, 0].astype(int) + draws.hue) % 180
-        image = cv2.cvtColor(image, cv2.COLOR_HSV2BGR)
+        image = cv2.cvtColor(image, cv2.COLOR_HSV2RGB)
     if draws.contrast is not None and not draws.contrast_first:
         image = _convert(image, factor=draws.contrast)
 
@@ -81,8 +81,8 @@ def _convert(values, factor=1, shift=0):
 
 
 def _normalize(image):
-    """(H, W, 3) BGR -> RGB: subtracted in float32, multiplied in float64, rounded once."""
-    centred = image[:, :, ::-1].astype(np.float32) - np.float32(IMAGE_MEAN)
+    """(H, W, 3): subtracted in float32, multiplied in float64, rounded once."""
+    centred = image.astype(np.float32) - np.float32(IMAGE_MEAN)
     return (centred * (1 / np.float64(np.float32(IMAGE_STD)))).astype(np.float32)
 
 
@@ -94,7 +94,7 @@ def fast_augmentation(image, mapping2d, draws, photometric):
 
 def plain_sample(scene, draws, photometric):
     """A training sample with NumPy's and OpenCV's own readers, unchecked, for trusted files."""
-    image = cv2.imread(str(scene.image))
+    image = cv2.cvtColor(cv2.imread(str(scene.image)), cv2.COLOR_BGR2RGB)
     mapping = np.load(scene.mapping)["arr_0"].astype(np.int64)
     voxels = np.flatnonzero(mapping != NO_PIXEL)
     mapping2d = np.full(NUM_PIXELS, NO_VOXEL, np.int64)

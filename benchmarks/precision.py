@@ -19,7 +19,7 @@ from config import parse_settings
 from datasets import build_dataset
 from errors import exit_on_input_error
 from models.losses import supervised_voxels
-from utils.completion import read_network
+from utils.checkpoint import read_network
 from utils.evaluation import evaluate
 from utils.loading import loader_processes
 

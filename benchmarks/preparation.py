@@ -22,7 +22,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from constants import FINE_GRID, GRID
-from datasets.geometry import NYU_INTRINSICS, grid_origin, pixels_to_voxels
+from datasets.geometry import NYU_INTRINSICS, Frame, grid_origin
 from datasets.tsdf import raycast_labels, tsdf_from_depth
 from datasets.voxels import mapping_from_depth, read_bin, read_depth
 from errors import InputError, exit_on_input_error
@@ -44,7 +44,7 @@ def main():
         os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 
     free = np.ones(FINE_GRID, dtype=bool)
-    _, occupied = pixels_to_voxels(depth, NYU_INTRINSICS, pose, origin)
+    _, occupied = Frame(depth, NYU_INTRINSICS, pose, origin).pixel_voxels
     free[tuple(occupied.T)] = False
     times = {"distance_transform_edt": [], "TSDF": [], "Mapping": []}
     for _ in range(ROUNDS):

@@ -33,7 +33,8 @@ from models import build_model, prepare_for_inference
 from models.losses import count_losses, distillation_losses
 from models.network import SSCOutput
 from models.recompute import recompute_activations
-from utils.evaluation import autocast, evaluate
+from utils.distributed import autocast
+from utils.evaluation import evaluate
 from utils.metrics import SSCMetrics
 from utils.pictures.picture import write_ply
 from utils.training import Objective, build_optimizer, train_step

@@ -21,6 +21,8 @@ Voxel (i0, i1, i2) at size s holds the points in [origin + i * s, origin + (i + 
 the order (world X, Y, Z) = (i0, i2, i1). Origins and poses are in world order.
 """
 
+from functools import cached_property
+
 import numpy as np
 
 from constants import FINE_FACTOR, FINE_GRID, GRID, VOXEL_SIZE
@@ -40,7 +42,7 @@ BOX_FLOOR = -0.05  # height of the box's lower face
 WORLD_OF_ARRAY = [0, 2, 1]  # array axis -> world axis, and back
 
 
-def grid_origin(pose):
+def grid_origin(pose: np.ndarray) -> np.ndarray:
     """Corner of voxel (0, 0, 0) for a camera-to-world pose, as the SSCNet data place it.
 
     pose: (4, 4) floats. Returns (3,) of the same type, world metres.
@@ -50,7 +52,7 @@ def grid_origin(pose):
     return np.array([x, y, BOX_FLOOR], dtype=pose.dtype)
 
 
-def check_pose(pose, name="pose"):
+def check_pose(pose: np.ndarray, name: str = "pose") -> np.ndarray:
     """Return pose as (4, 4) float32; InputError unless it is finite and a rigid transform."""
     pose = np.asarray(pose, dtype=np.float32)
     if pose.shape != (4, 4) or not np.isfinite(pose).all():
@@ -69,7 +71,7 @@ def check_pose(pose, name="pose"):
     return pose
 
 
-def check_depth(depth, name="depth"):
+def check_depth(depth: np.ndarray, name: str = "depth") -> np.ndarray:
     """Return depth as (H, W) float32 metres; InputError unless finite and not negative."""
     depth = np.asarray(depth, dtype=np.float32)
     if depth.ndim != 2:
@@ -79,42 +81,55 @@ def check_depth(depth, name="depth"):
     return depth
 
 
-def backproject(depth, K, pose):
-    """Every pixel's world point, in raster order.
+class Frame:
+    """A depth image and its camera, checked once; the voxels of its pixels are computed once.
 
-    depth: (H, W) metres along the camera's z axis; K: (3, 3); pose: (4, 4). Returns (H*W, 3)
-    float32. Single precision, in this order of operations: it decides the voxel of points on a
-    boundary.
+    depth: (H, W) metres along the camera's z axis, 0 = not measured; K: (3, 3); pose: (4, 4) camera
+    to world; origin: (3,) world metres, of the grid. keep_unmeasured: a pixel without depth lies at
+    the camera's centre, and the published arrays keep it there. That matters only for a camera
+    inside the grid; False for frames of one's own. Raises InputError for an unusable depth or pose.
     """
-    height, width = depth.shape
-    K, pose = np.asarray(K, dtype=np.float32), np.asarray(pose, dtype=np.float32)
-    u = np.arange(width, dtype=np.float32)[None, :]
-    v = np.arange(height, dtype=np.float32)[:, None]
-    x = (u - K[0, 2]) * depth / K[0, 0]
-    y = (v - K[1, 2]) * depth / K[1, 1]
-    rotation, translation = pose[:3, :3], pose[:3, 3]
-    world = [
-        r[0] * x + r[1] * y + r[2] * depth + t for r, t in zip(rotation, translation, strict=True)
-    ]
-    return np.stack(world, axis=-1).reshape(-1, 3)
 
+    def __init__(
+        self,
+        depth: np.ndarray,
+        K: np.ndarray,
+        pose: np.ndarray,
+        origin: np.ndarray,
+        keep_unmeasured: bool = True,
+    ) -> None:
+        self.depth, self.pose = check_depth(depth), check_pose(pose)
+        self.K, self.origin = np.asarray(K, np.float32), np.asarray(origin, np.float32)
+        self.keep_unmeasured = keep_unmeasured
 
-def pixels_to_voxels(depth, K, pose, origin, keep_unmeasured=True):
-    """Which 2 cm voxel each pixel's point falls in.
+    def points(self) -> np.ndarray:
+        """Every pixel's world point, in raster order: (H*W, 3) float32.
 
-    depth: (H, W) metres; K: (3, 3); pose: (4, 4); origin: (3,) metres.
-    keep_unmeasured: a pixel without depth lies at the camera's centre, and the published arrays
-    keep it there. That matters only for a camera inside the grid; pass False for frames of your
-    own.
+        Single precision, in this order of operations: it decides the voxel of points on a boundary.
+        """
+        height, width = self.depth.shape
+        u = np.arange(width, dtype=np.float32)[None, :]
+        v = np.arange(height, dtype=np.float32)[:, None]
+        x = (u - self.K[0, 2]) * self.depth / self.K[0, 0]
+        y = (v - self.K[1, 2]) * self.depth / self.K[1, 1]
+        rotation, translation = self.pose[:3, :3], self.pose[:3, 3]
+        world = [
+            r[0] * x + r[1] * y + r[2] * self.depth + t
+            for r, t in zip(rotation, translation, strict=True)
+        ]
+        return np.stack(world, axis=-1).reshape(-1, 3)
 
-    Returns (pixels, voxels): (n,) linear pixel indices v * W + u, ascending, of the pixels inside
-    the grid, and (n, 3) their voxels as array indices into (240, 144, 240).
-    """
-    points = backproject(depth, K, pose)
-    cells = np.floor((points - np.asarray(origin, np.float32)) / np.float32(FINE_VOXEL_SIZE))
-    cells = cells[:, WORLD_OF_ARRAY]
-    inside = ((cells >= 0) & (cells < FINE_GRID)).all(axis=1)
-    if not keep_unmeasured:
-        inside &= depth.reshape(-1) > 0
-    pixels = np.flatnonzero(inside)
-    return pixels, cells[pixels].astype(np.int64)
+    @cached_property
+    def pixel_voxels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pixels whose point is in the grid, and the 2 cm voxel that it falls in.
+
+        (n,) linear pixel indices v * W + u, ascending, and (n, 3) array indices into
+        (240, 144, 240).
+        """
+        cells = np.floor((self.points() - self.origin) / np.float32(FINE_VOXEL_SIZE))
+        cells = cells[:, WORLD_OF_ARRAY]
+        inside = ((cells >= 0) & (cells < FINE_GRID)).all(axis=1)
+        if not self.keep_unmeasured:
+            inside &= self.depth.reshape(-1) > 0
+        pixels = np.flatnonzero(inside)
+        return pixels, cells[pixels].astype(np.int64)

@@ -36,35 +36,66 @@ from constants import (
     NUM_PIXELS,
     NUM_VOXELS,
 )
-from datasets import images, transforms
-from datasets.arrays import one_line, read_array
+from datasets import transforms
+from datasets.files import read_array, read_rgb, read_text
 from errors import InputError
 
 cv2.setNumThreads(0)  # samples are read in parallel by the DataLoader's workers
 
 SPLITS = ("train", "test")
+OFFICIAL_COUNTS = {"train": 795, "test": 654}  # scenes of NYUv2
 # As named by the original code, by 3D-Sketch and by MonoScene; the first that exists is read.
 IMAGE_SUFFIXES = (
     "_rgb.png", "_rgb.jpg", "_colors.png", "_colors.jpg", "_0000_color.png", "_0000_color.jpg",
 )  # fmt: skip
+_IMAGE_NAME = re.compile(f"NYU([0-9]{{4}})(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))})")
 _MAX_ID_BYTES = 1 << 20  # of an id list
 _ID_LINE = re.compile(r"(?:NYU)?([0-9]{1,4})(?:[_.][A-Za-z0-9_.-]*)?")
 
 
 @dataclass(frozen=True)
-class Scene:
-    """The files of one scene."""
+class SceneFiles:
+    """Where the arrays and the image of a scene are."""
 
     id: str  # four digits
     image: Path
     label: Path
     mapping: Path
     tsdf: Path  # and the label weight
-    tsdf_cad: Path | None
+    tsdf_cad: Path | None = None
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"NYU{self.id}"
+
+
+def scene_places(
+    root: Path, split: str, scene_id: str, cad_root: Path | None = None
+) -> dict[str, list[Path]]:
+    """Where the files of a scene may be, the first layout first: {field of SceneFiles: paths}."""
+    other_layout, archive = root / "Mapping" / f"{split}set", f"{scene_id}.npz"
+    places = {
+        "image": [
+            folder / f"NYU{scene_id}{suffix}"
+            for folder in (root / split / "RGB", other_layout / "RGB")
+            for suffix in IMAGE_SUFFIXES
+        ],
+        "mapping": [root / "Mapping" / archive],
+        "tsdf": [root / "TSDF" / archive],
+        "label": [root / "Label" / archive, other_layout / "GT" / archive],
+    }
+    if cad_root is not None:
+        cad = cad_root / "TSDF"
+        places["tsdf_cad"] = [cad / archive, cad / f"{split}set" / "depth" / archive]
+    return places
+
+
+def prepared_files(
+    root: Path, split: str, scene_id: str, cad_root: Path | None = None
+) -> SceneFiles:
+    """Where prepare_NYU.py and prepare_rooms.py put a scene."""
+    places = scene_places(root, split, scene_id, cad_root)
+    return SceneFiles(scene_id, **{field: paths[0] for field, paths in places.items()})
 
 
 class NYUDataset(Dataset):
@@ -85,11 +116,18 @@ class NYUDataset(Dataset):
     augmentation: None, or the photometric flavour "original" or "standard" of
     transforms.apply. What is drawn for a sample depends on seed, epoch and index only.
 
-    Raises InputError for a folder, id list or file that cannot be used: missing files when it is
-    built, broken ones when their sample is read.
+    Raises InputError for missing files when it is built, for broken ones when their sample is read.
     """
 
-    def __init__(self, root, split="train", cad_root=None, ids=None, augmentation=None, seed=0):
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        cad_root: str | Path | None = None,
+        ids: str | Path | None = None,
+        augmentation: str | None = None,
+        seed: int = 0,
+    ) -> None:
         if augmentation is not None and augmentation not in transforms.PHOTOMETRIC:
             raise InputError(
                 f"augmentation {augmentation!r}: use None, {' or '.join(transforms.PHOTOMETRIC)}"
@@ -100,14 +138,14 @@ class NYUDataset(Dataset):
         # In shared memory, because persistent workers keep their own copy of the data set.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
-    def set_epoch(self, epoch):
+    def set_epoch(self, epoch: int) -> None:
         """Draw the augmentations of this epoch from now on, in running workers too."""
         self._epoch.fill_(epoch)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.scenes)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> dict:
         index = range(len(self))[index]
         scene = self.scenes[index]
         image = read_image(scene.image)
@@ -134,65 +172,79 @@ class NYUDataset(Dataset):
         return sample
 
 
-def cad_folder(root):
+def cad_folder(root: str | Path) -> Path:
     """Where the TSDF-CAD of prepared scenes is: ROOT/cad (of generated rooms), or NYUCAD beside."""
     root = Path(root).absolute()
     return root / "cad" if (root / "cad").is_dir() else root.parent / "NYUCAD"
 
 
-def find_scenes(root, split, cad_root=None, ids=None):
+def find_scenes(
+    root: str | Path,
+    split: str,
+    cad_root: str | Path | None = None,
+    ids: str | Path | None = None,
+) -> list[SceneFiles]:
     """The scenes of a split, in the order of the id list or else by id.
 
     Raises InputError for an unknown layout, a bad id list, and a scene with a missing file.
     """
-    root = Path(root)
+    root, cad_root = Path(root), cad_root and Path(cad_root)
     if split not in SPLITS:
         raise InputError(f"split {split!r}: use {' or '.join(SPLITS)}")
-    if (root / split / "RGB").is_dir():
-        rgb_dir, label_dirs = root / split / "RGB", [root / "Label"]
-    else:  # the original README's tree
-        set_dir = root / "Mapping" / f"{split}set"
-        rgb_dir, label_dirs = set_dir / "RGB", [set_dir / "GT", root / "Label"]
-    _check_layout(root, split, rgb_dir, label_dirs)
+    expected = (
+        f"expected {root}/{{train,test}}/RGB/NYUxxxx_rgb.png (or .jpg), "
+        f"{root}/Label/xxxx.npz, {root}/Mapping/xxxx.npz, {root}/TSDF/xxxx.npz "
+        "and, if you like, train.txt and test.txt"
+    )
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; {expected}")
+    folders = {
+        field: [path.parent for path in paths]
+        for field, paths in scene_places(root, split, "xxxx").items()
+    }
+    missing = [
+        str(paths[0].relative_to(root))
+        for paths in folders.values()
+        if not any(map(Path.is_dir, paths))
+    ]
+    if missing:
+        raise InputError(f"{root}: {', '.join(missing)} missing in it; {expected}")
 
     id_list = root / f"{split}.txt" if ids is None else Path(ids)
     if ids is not None or id_list.exists():
         scene_ids = _read_ids(id_list)
     else:
-        scene_ids = _image_ids(rgb_dir)
+        scene_ids = sorted({id for folder in folders["image"] for id in find_images(folder)})
         if not scene_ids:
-            raise InputError(f"{rgb_dir}: no NYUxxxx_rgb.png or .jpg in it; {_expected(root)}")
-
-    scenes = []
-    for scene_id in scene_ids:
-        archive = f"{scene_id}.npz"
-        other = "add it, or leave the scene out of the id list"
-        tsdf_cad = None
-        if cad_root is not None:
-            cad_dir = Path(cad_root) / "TSDF"
-            tsdf_cad = _first_file(
-                [cad_dir / archive, cad_dir / f"{split}set" / "depth" / archive],
-                f"make TSDF-CAD with `python prepare_NYU.py cad --root {root} --out {cad_root}`",
-            )
-        scenes.append(
-            Scene(
-                id=scene_id,
-                image=_first_file([rgb_dir / f"NYU{scene_id}{s}" for s in IMAGE_SUFFIXES], other),
-                label=_first_file([folder / archive for folder in label_dirs], other),
-                mapping=_first_file([root / "Mapping" / archive], other),
-                tsdf=_first_file([root / "TSDF" / archive], other),
-                tsdf_cad=tsdf_cad,
-            )
+            raise InputError(f"{folders['image'][0]}: no NYUxxxx_rgb.png or .jpg in it; {expected}")
+    make_cad = f"make TSDF-CAD with `python prepare_NYU.py cad --root {root} --out {cad_root}`"
+    return [
+        SceneFiles(
+            scene_id,
+            **{
+                field: _first_file(
+                    paths,
+                    make_cad if field == "tsdf_cad" else "add it, or leave it out of the id list",
+                )
+                for field, paths in scene_places(root, split, scene_id, cad_root).items()
+            },
         )
-    return scenes
+        for scene_id in scene_ids
+    ]
 
 
-def read_image(path):
-    """Read an image: (480, 640, 3) uint8, BGR."""
-    return images.decode(images.read_bytes(path), cv2.IMREAD_COLOR, path)
+def find_images(folder: Path, pattern: str = "*") -> dict[str, Path]:
+    """{scene id: image} of a folder, for files named by IMAGE_SUFFIXES."""
+    paths = sorted(folder.glob(pattern))
+    return {match[1]: path for path in paths if (match := _IMAGE_NAME.fullmatch(path.name))}
 
 
-def read_mapping(path):
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image: (480, 640, 3) uint8 RGB."""
+    return read_rgb(path, IMAGE_SIZE)
+
+
+def read_mapping(path: str | Path) -> np.ndarray:
     """Read a mapping: (60, 36, 60) int64, pixel index of a voxel, 307200 none."""
     mapping = _read_volume(path, "arr_0", np.int64)
     if mapping.min() < 0 or mapping.max() > NO_PIXEL:
@@ -200,7 +252,7 @@ def read_mapping(path):
     return mapping
 
 
-def invert_mapping(mapping, path):
+def invert_mapping(mapping: np.ndarray, path: str | Path) -> np.ndarray:
     """The map from pixels to voxels: (480, 640) int32, -1 none.
 
     mapping: (60, 36, 60) int64 as read from `path`, which InputError names if two voxels share a
@@ -216,7 +268,7 @@ def invert_mapping(mapping, path):
     return mapping2d.reshape(IMAGE_SIZE)
 
 
-def read_tsdf(path):
+def read_tsdf(path: str | Path) -> np.ndarray:
     """Read a TSDF or TSDF-CAD: (60, 36, 60) float32 in [-1, 1]."""
     tsdf = _read_volume(path, "arr_0", np.float32)
     if not (tsdf.min() >= -1 and tsdf.max() <= 1):  # false for NaN too
@@ -224,7 +276,7 @@ def read_tsdf(path):
     return tsdf
 
 
-def read_label(path):
+def read_label(path: str | Path) -> np.ndarray:
     """Read the labels: (60, 36, 60) int64, classes 0..11 and 255 to ignore."""
     label = _read_volume(path, "arr_0", np.int64)
     if not (((label >= 0) & (label < NUM_CLASSES)) | (label == IGNORE_INDEX)).all():
@@ -232,7 +284,7 @@ def read_label(path):
     return label
 
 
-def read_label_weight(path):
+def read_label_weight(path: str | Path) -> np.ndarray:
     """Read the label weight beside a TSDF: (60, 36, 60) bool, the voxels that count."""
     weight = _read_volume(path, "arr_1", np.float32)
     if not ((weight == 0) | (weight == 1)).all():
@@ -240,7 +292,7 @@ def read_label_weight(path):
     return weight != 0
 
 
-def _read_volume(path, key, dtype):
+def _read_volume(path: str | Path, key: str, dtype: type) -> np.ndarray:
     """Read an array of an .npz as (60, 36, 60) `dtype`, integers without loss."""
     array = read_array(path, key, "biuf", NUM_VOXELS).reshape(GRID)
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and inf are found later
@@ -251,21 +303,16 @@ def _read_volume(path, key, dtype):
     return volume
 
 
-def _first_file(paths, advice):
+def _first_file(paths: list[Path], advice: str) -> Path:
     for path in paths:
         if path.is_file():
             return path
     raise InputError(f"{paths[0]}: missing; {advice}")
 
 
-def _read_ids(path):
+def _read_ids(path: Path) -> list[str]:
     """Four-digit scene ids from a list, one a line."""
-    try:
-        if path.stat().st_size > _MAX_ID_BYTES or not path.is_file():
-            raise OSError(f"no file, or larger than {_MAX_ID_BYTES} bytes")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable id list ({one_line(error)})") from error
+    lines = read_text(path, _MAX_ID_BYTES).splitlines()
     ids = {}
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line:
@@ -280,29 +327,3 @@ def _read_ids(path):
     if not ids:
         raise InputError(f"{path}: no scene ids in it; write one a line, like 0003")
     return list(ids)
-
-
-def _image_ids(rgb_dir):
-    suffixes = "|".join(map(re.escape, IMAGE_SUFFIXES))
-    name = re.compile(f"NYU([0-9]{{4}})(?:{suffixes})")
-    return sorted({match[1] for path in rgb_dir.iterdir() if (match := name.fullmatch(path.name))})
-
-
-def _check_layout(root, split, rgb_dir, label_dirs):
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; {_expected(root)}")
-    missing = [name for name in ("Mapping", "TSDF") if not (root / name).is_dir()]
-    if not rgb_dir.is_dir():
-        missing.insert(0, f"{split}/RGB")
-    if not any(folder.is_dir() for folder in label_dirs):
-        missing.append("Label")
-    if missing:
-        raise InputError(f"{root}: {', '.join(missing)} missing in it; {_expected(root)}")
-
-
-def _expected(root):
-    return (
-        f"expected {root}/{{train,test}}/RGB/NYUxxxx_rgb.png (or .jpg), "
-        f"{root}/Label/xxxx.npz, {root}/Mapping/xxxx.npz, {root}/TSDF/xxxx.npz "
-        "and, if you like, train.txt and test.txt"
-    )

@@ -4,15 +4,16 @@ Axes and units are defined in datasets/geometry.py.
 """
 
 import re
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from constants import GRID, IMAGE_SIZE, NO_PIXEL, VOXEL_SIZE
-from datasets.arrays import one_line, read_array
+from datasets.files import read_array
 from datasets.geometry import NYU_INTRINSICS, WORLD_OF_ARRAY, check_pose, grid_origin
-from errors import InputError
+from errors import InputError, one_line
 
 MAX_MISSES = 0.02  # of the mapped pixels; the published mappings stay below 0.01
 _MIN_PIXELS = 50
@@ -27,7 +28,7 @@ _STARTS = [(0, np.radians(pitch), 0, 1.2) for pitch in (-45, -20, 0)]
 _AIM = 0.98
 
 
-def scene_id(name):
+def scene_id(name: str) -> str:
     """The four digits of a scene name such as 0003 or NYU0003, fit to be part of a path.
 
     Raises InputError for any other name.
@@ -38,11 +39,10 @@ def scene_id(name):
     return match[1]
 
 
-def read_poses(path):
+def read_poses(path: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Read an .npz with ids (n), cam_pose (n, 4, 4) camera to world and vox_origin (n, 3).
 
-    Returns {"0003": (pose, origin)}, float32. Raises InputError if it is missing or not such a
-    file.
+    Returns {"0003": (pose, origin)}, float32.
     """
     ids = read_array(path, "ids", "U")
     poses, origins = (read_array(path, key, "biuf") for key in ("cam_pose", "vox_origin"))
@@ -63,7 +63,9 @@ def read_poses(path):
     return dict(zip(scenes, zip(poses, origins, strict=True), strict=True))
 
 
-def recover_pose(mapping, K=NYU_INTRINSICS):
+def recover_pose(
+    mapping: np.ndarray, K: np.ndarray = NYU_INTRINSICS
+) -> tuple[np.ndarray, np.ndarray]:
     """The camera from which each pixel's ray crosses the voxel that Mapping gives it to.
 
     mapping: (60, 36, 60), pixel index of a voxel or 307200; K: (3, 3), what made the mapping.
@@ -86,13 +88,13 @@ def recover_pose(mapping, K=NYU_INTRINSICS):
     return pose, grid_origin(pose)
 
 
-def missed_voxels(mapping, pose, K=NYU_INTRINSICS):
+def missed_voxels(mapping: np.ndarray, pose: np.ndarray, K: np.ndarray = NYU_INTRINSICS) -> float:
     """Fraction of the mapped pixels whose ray does not cross the voxel that Mapping gives it to."""
     distance, limit = _separation(np.asarray(pose, np.float64), *_constraints(mapping, K))
     return float((distance > limit * 1.001).any(axis=1).mean()) if len(distance) else 0.0
 
 
-def _constraints(mapping, K):
+def _constraints(mapping: np.ndarray, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Unit rays in the camera's frame and voxel centres from the grid's origin, both (n, 3)."""
     mapping = np.asarray(mapping).reshape(GRID)
     voxels = np.argwhere(mapping != NO_PIXEL)[:, WORLD_OF_ARRAY]
@@ -101,7 +103,7 @@ def _constraints(mapping, K):
     return rays / np.linalg.norm(rays, axis=1, keepdims=True), (voxels + 0.5) * VOXEL_SIZE
 
 
-def _pose(parameters):
+def _pose(parameters: np.ndarray) -> np.ndarray:
     yaw, pitch, roll, height = parameters
     pose = np.eye(4)
     pose[:3, :3] = Rotation.from_euler("ZXY", [yaw, pitch, roll]).as_matrix() @ _LEVEL
@@ -109,17 +111,21 @@ def _pose(parameters):
     return pose
 
 
-def _from_camera(pose, rays, centres):
+def _from_camera(
+    pose: np.ndarray, rays: np.ndarray, centres: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Rays and voxel centres, both (n, 3), in world axes as seen from the camera."""
     return rays @ pose[:3, :3].T, centres + grid_origin(pose) - pose[:3, 3]
 
 
-def _direction_error(parameters, rays, centres):
+def _direction_error(parameters: np.ndarray, rays: np.ndarray, centres: np.ndarray) -> np.ndarray:
     rays, centres = _from_camera(_pose(parameters), rays, centres)
     return (centres / np.linalg.norm(centres, axis=1, keepdims=True) - rays).reshape(-1)
 
 
-def _separation(pose, rays, centres):
+def _separation(
+    pose: np.ndarray, rays: np.ndarray, centres: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Separating axes of a line and a cube: it is crossed if distance <= limit on all three."""
     rays, centres = _from_camera(pose, rays, centres)
     size = np.abs(rays)
@@ -127,6 +133,6 @@ def _separation(pose, rays, centres):
     return np.abs(np.cross(rays, centres)), limit
 
 
-def _violation(parameters, rays, centres):
+def _violation(parameters: np.ndarray, rays: np.ndarray, centres: np.ndarray) -> np.ndarray:
     distance, limit = _separation(_pose(parameters), rays, centres)
     return np.maximum(distance - _AIM * limit, 0).reshape(-1)

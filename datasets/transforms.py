@@ -68,7 +68,7 @@ def draw(rng):
 def apply(image, mapping2d, draws, photometric):
     """Augment an image together with its pixel-to-voxel map.
 
-    image: (480, 640, 3) uint8, BGR. mapping2d: (480, 640) int32, -1 where a pixel has no voxel.
+    image: (480, 640, 3) uint8, RGB. mapping2d: (480, 640) int32, -1 where a pixel has no voxel.
     photometric: "standard" distorts the colours of the uint8 image, as the distortion was designed;
     "original" hands them over as float32, as the original code does. OpenCV's float HSV has
     saturation in 0..1 and hue in 0..360, so that saturation becomes 0 or 1 and hue wraps at 180.
@@ -118,22 +118,22 @@ def _nearest(old, new):
 
 
 def normalize(image):
-    """ImageNet-normalise (H, W, 3) BGR, uint8 or float32 in 0..255 -> (3, H, W) float32 RGB."""
+    """ImageNet-normalise RGB (H, W, 3), uint8 or float32 in 0..255 -> (3, H, W) float32."""
     out = np.empty((3, *image.shape[:2]), np.float32)
     _normalize_into(out, image, _GREYS)
     return out
 
 
 def _normalize_into(out, image, greys):
-    """Normalise a BGR image into RGB planes `out`; greys: what a uint8 image's values become."""
+    """Normalise an RGB image into planes `out`; greys: what a uint8 image's values become."""
     for channel, plane in enumerate(out):
         # Subtracted in float32, scaled in float64, rounded once: bit-equal to the original.
         if image.dtype == np.uint8:
             table = (greys.astype(np.float32) - _MEAN[channel]) * _INVERSE_STD[channel]
             values = _scratch("plane", plane.shape, np.uint8)
-            cv2.LUT(cv2.extractChannel(image, 2 - channel, values), table.astype(np.float32), plane)
+            cv2.LUT(cv2.extractChannel(image, channel, values), table.astype(np.float32), plane)
         else:
-            cv2.extractChannel(image, 2 - channel, plane)
+            cv2.extractChannel(image, channel, plane)
             plane -= _MEAN[channel]
             np.multiply(plane, _INVERSE_STD[channel], out=plane, casting="same_kind")
 
@@ -156,7 +156,7 @@ def _resized_shape(ratio):
 
 
 def _distort_colours(image, draws):
-    """Brightness, contrast, saturation and hue of a BGR image, uint8 or float32 in 0..255.
+    """Brightness, contrast, saturation and hue of an RGB image, uint8 or float32 in 0..255.
 
     Returns the image, and (256,) uint8: what its values have yet to become if it is uint8. A
     float32 image is overwritten.
@@ -168,7 +168,7 @@ def _distort_colours(image, draws):
     if draws.contrast is not None and draws.contrast_first:
         image, greys = _scale(image, greys, factor=draws.contrast)
     if in_hsv and greys is not _GREYS:
-        image, greys = cv2.LUT(image, greys, _scratch("bgr", image.shape, np.uint8)), _GREYS
+        image, greys = cv2.LUT(image, greys, _scratch("rgb", image.shape, np.uint8)), _GREYS
     if draws.saturation is not None:
         image = _change_channel(image, 1, _saturate, draws.saturation)
     if draws.hue is not None:
@@ -179,11 +179,11 @@ def _distort_colours(image, draws):
 
 
 def _change_channel(image, channel, change, amount):
-    """`change` a channel of a BGR image in HSV."""
-    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV, _scratch("hsv", image.shape, image.dtype))
+    """`change` a channel of an RGB image in HSV."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV, _scratch("hsv", image.shape, image.dtype))
     plane = cv2.extractChannel(hsv, channel, _scratch("plane", image.shape[:2], image.dtype))
     hsv[..., channel] = change(plane, amount)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, _scratch("bgr", image.shape, image.dtype))
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, _scratch("rgb", image.shape, image.dtype))
 
 
 def _saturate(saturation, factor):
@@ -218,6 +218,6 @@ def _scale(image, greys, factor=1.0, shift=0.0):
     if shift != 0:
         image += np.float32(shift)
     np.clip(image, 0, 255, out=image)
-    scaled = _scratch("bgr" if image.ndim == 3 else "plane", image.shape, np.uint8)
+    scaled = _scratch("rgb" if image.ndim == 3 else "plane", image.shape, np.uint8)
     np.copyto(scaled, image, casting="unsafe")
     return scaled, greys

@@ -13,9 +13,8 @@ from datasets.geometry import (
     FINE_VOXEL_SIZE,
     NYUCAD_INTRINSICS,
     WORLD_OF_ARRAY,
-    check_depth,
+    Frame,
     check_pose,
-    pixels_to_voxels,
 )
 from datasets.voxels import is_occupied
 from errors import InputError
@@ -28,47 +27,56 @@ SIGN_TOLERANCE = 1e-4  # metres: a corner this close behind the surface still co
 FACE_NUDGE = 1e-4
 
 
-def tsdf_from_depth(depth, K, pose, origin, keep_unmeasured=True):
+def tsdf_from_depth(
+    depth: np.ndarray,
+    K: np.ndarray,
+    pose: np.ndarray,
+    origin: np.ndarray,
+    keep_unmeasured: bool = True,
+) -> np.ndarray:
+    """frame_tsdf of these arguments of Frame."""
+    return frame_tsdf(Frame(depth, K, pose, origin, keep_unmeasured))
+
+
+def frame_tsdf(frame: Frame) -> np.ndarray:
     """TSDF at 8 cm: the mean of fine_tsdf over 4x4x4 blocks, neither flipped nor sampled.
 
-    depth: (H, W) metres along z, 0 = not measured; K: (3, 3); pose: (4, 4) camera to world;
-    origin: (3,) world metres; keep_unmeasured: see geometry.pixels_to_voxels.
-    Returns (60, 36, 60) float32 in [-1, 1]: -1 hidden, +1 free, 0 surface or unknown. Raises
-    InputError for an unusable depth or pose.
+    Returns (60, 36, 60) float32 in [-1, 1]: -1 hidden, +1 free, 0 surface or unknown.
     """
-    fine = fine_tsdf(depth, K, pose, origin, keep_unmeasured)
     f = FINE_FACTOR
-    return fine.reshape(GRID[0], f, GRID[1], f, GRID[2], f).mean(axis=(1, 3, 5))
+    fine = fine_tsdf(frame).reshape(GRID[0], f, GRID[1], f, GRID[2], f)
+    return fine.mean(axis=(1, 3, 5))
 
 
-def tsdf_from_labels(labels, pose, origin, K=NYUCAD_INTRINSICS):
-    """TSDF-CAD: what tsdf_from_depth makes of the perfect depth of the ground-truth voxels.
+def tsdf_from_labels(
+    labels: np.ndarray, pose: np.ndarray, origin: np.ndarray, K: np.ndarray = NYUCAD_INTRINSICS
+) -> np.ndarray:
+    """TSDF-CAD: the TSDF of the perfect depth of the ground-truth voxels.
 
-    labels: (60, 36, 60) or (240, 144, 240), 0 and 255 are free for the ray, all else is solid;
-    pose, origin, K as in tsdf_from_depth. Returns (60, 36, 60) float32 in [-1, 1].
+    labels: (60, 36, 60) or (240, 144, 240), 0 and 255 are free for the ray, all else is solid; the
+    others as in Frame. Returns (60, 36, 60) float32 in [-1, 1].
     """
     depth = raycast_labels(labels, K, pose, origin)
-    return tsdf_from_depth(depth, K, pose, origin, keep_unmeasured=False)
+    return frame_tsdf(Frame(depth, K, pose, origin, keep_unmeasured=False))
 
 
-def fine_tsdf(depth, K, pose, origin, keep_unmeasured=True):
+def fine_tsdf(frame: Frame) -> np.ndarray:
     """TSDF at 2 cm: (240, 144, 240) float32 in [-1, 1].
 
     0 on voxels with a measured point, else the Euclidean distance in voxels to the nearest such
     voxel over TRUNCATION, at most 1; negative behind the surface. Also 0 where nothing is
     known: outside the image, behind the camera, no depth or depth outside DEPTH_RANGE. A voxel is
     projected, and compared with the depth there, by its lower corner: the published arrays are made
-    so. Arguments and errors as in tsdf_from_depth.
+    so.
     """
-    depth, pose = check_depth(depth), check_pose(pose)
-    K, origin = np.asarray(K, dtype=np.float32), np.asarray(origin, dtype=np.float32)
-    _, occupied = pixels_to_voxels(depth, K, pose, origin, keep_unmeasured)
+    depth, K, pose = frame.depth, frame.K, frame.pose
+    _, occupied = frame.pixel_voxels
     tsdf = np.zeros(FINE_GRID, dtype=np.float32)
     nearest, low, high = _nearest_occupied(occupied)
 
     # Corners relative to the camera: R^T (q - t) is a sum of one term per axis of the grid.
     corners = [np.arange(n, dtype=np.float32) * np.float32(FINE_VOXEL_SIZE) for n in FINE_GRID]
-    offset = (origin - pose[:3, 3])[WORLD_OF_ARRAY]
+    offset = (frame.origin - pose[:3, 3])[WORLD_OF_ARRAY]
     x, up, forward = (c + o for c, o in zip(corners, offset, strict=True))
     ground = [r[0] * x[:, None, None] + r[1] * forward for r in pose[:3, :3].T]
     height = [r[2] * up[:, None] for r in pose[:3, :3].T]
@@ -102,7 +110,7 @@ def fine_tsdf(depth, K, pose, origin, keep_unmeasured=True):
     return tsdf
 
 
-def _nearest_occupied(occupied):
+def _nearest_occupied(occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The nearest occupied voxel of each voxel of a box [low, high) beyond which all is truncated.
 
     occupied: (n, 3). Returns (3, a, b, c) indices relative to low, low (3, 1), high (3, 1).

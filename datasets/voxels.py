@@ -4,9 +4,9 @@ Axes, units and voxel order are defined in datasets/geometry.py.
 """
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from constants import (
@@ -19,8 +19,8 @@ from constants import (
     NUM_CLASSES,
     NUM_VOXELS,
 )
-from datasets import images
-from datasets.geometry import check_depth, check_pose, pixels_to_voxels
+from datasets.files import read_depth_image
+from datasets.geometry import Frame, check_pose
 from errors import InputError
 
 # SSCNet's 36 object classes and empty, by raw value; the order is that of its ClassMapping.mat.
@@ -36,7 +36,7 @@ _NUM_FINE = int(np.prod(FINE_GRID))
 _BLOCK = FINE_FACTOR**3
 
 
-class Scene(NamedTuple):
+class RawScene(NamedTuple):
     """A .bin file: what is in the room, and from where it was seen."""
 
     labels: np.ndarray  # (240, 144, 240) uint8: 0 empty, 1..36 raw classes, 255 outside the room
@@ -44,10 +44,10 @@ class Scene(NamedTuple):
     origin: np.ndarray  # (3,) float32, world metres
 
 
-def read_bin(path):
+def read_bin(path: str | Path) -> RawScene:
     """Read an SSCNet .bin: float32 origin (3), pose (4x4); uint32 pairs (value, run length).
 
-    Returns Scene. SSCNet's writer drops the last voxel of a volume that is constant, so a shortfall
+    SSCNet's writer drops the last voxel of a volume that is constant, so a shortfall
     of one voxel is filled with the last value. Raises InputError for anything else that is not a
     scene.
     """
@@ -78,10 +78,10 @@ def read_bin(path):
         raise InputError(f"{path}: label values must be 0..36 or 255, found {unknown[0]}")
     labels = np.repeat(values.astype(np.uint8), runs)
     labels = np.pad(labels, (0, _NUM_FINE - total), mode="edge").reshape(FINE_GRID)
-    return Scene(labels, pose, origin)
+    return RawScene(labels, pose, origin)
 
 
-def write_bin(path, labels, pose, origin):
+def write_bin(path: str | Path, labels: np.ndarray, pose: np.ndarray, origin: np.ndarray) -> None:
     """Write an SSCNet .bin. labels: (240, 144, 240) uint8; pose: (4, 4); origin: (3,)."""
     flat = np.ascontiguousarray(labels, dtype=np.uint8).reshape(-1)
     if flat.size != _NUM_FINE:
@@ -94,7 +94,7 @@ def write_bin(path, labels, pose, origin):
         np.stack([flat[starts], runs], axis=1).astype("<u4").tofile(file)
 
 
-def decode_depth(raw, name="depth image"):
+def decode_depth(raw: np.ndarray, name: str | Path = "depth image") -> np.ndarray:
     """Metres from SSCNet's depth coding: millimetres, rotated right by three bits when read.
 
     raw: (H, W) uint16. Returns (H, W) float32, 0 = not measured. InputError if the numbers make
@@ -115,7 +115,7 @@ def decode_depth(raw, name="depth image"):
     return mm.astype(np.float32) / np.float32(1000)
 
 
-def encode_depth(depth):
+def encode_depth(depth: np.ndarray) -> np.ndarray:
     """SSCNet's coding, (H, W) uint16, of depth in metres (0..65.535, rounded to millimetres).
 
     Raises InputError for other values, NaN among them.
@@ -127,25 +127,18 @@ def encode_depth(depth):
     return (mm << 3) | (mm >> 13)
 
 
-def read_depth(path):
+def read_depth(path: str | Path) -> np.ndarray:
     """Depth of an SSCNet .png: (480, 640) float32 metres, 0 = not measured.
 
-    Raises InputError if the file is missing, is not a 16-bit grey PNG of 640x480, or is not coded
-    so.
+    Raises InputError if it is not a 16-bit grey image of 640x480, or not coded so.
     """
-    data = images.read_bytes(path)
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 26:
-        raise InputError(f"{path}: not a PNG file")
-    bits, color = data[24], data[25]
-    if bits != 16 or color != 0:
-        raise InputError(f"{path}: depth must be a 16-bit grey PNG, not {bits}-bit of type {color}")
-    raw = images.decode(data, cv2.IMREAD_UNCHANGED, path)
-    if raw.dtype != np.uint16 or raw.shape != IMAGE_SIZE:
-        raise InputError(f"{path}: damaged PNG: cannot be decoded")
+    raw = read_depth_image(path, IMAGE_SIZE)
+    if raw.dtype != np.uint16:
+        raise InputError(f"{path}: depth must be a 16-bit grey PNG, not of {raw.dtype}")
     return decode_depth(raw, path)
 
 
-def downsample_labels(labels):
+def downsample_labels(labels: np.ndarray) -> np.ndarray:
     """Vote 2 cm raw labels into 8 cm classes.
 
     labels: (240, 144, 240) uint8, raw values 0..36 and 255.
@@ -176,31 +169,39 @@ def downsample_labels(labels):
     return votes.reshape(GRID).astype(np.int32)
 
 
-def mapping_from_depth(depth, K, pose, origin, keep_unmeasured=True):
+def mapping_from_depth(
+    depth: np.ndarray,
+    K: np.ndarray,
+    pose: np.ndarray,
+    origin: np.ndarray,
+    keep_unmeasured: bool = True,
+) -> np.ndarray:
+    """frame_mapping of these arguments of Frame."""
+    return frame_mapping(Frame(depth, K, pose, origin, keep_unmeasured))
+
+
+def frame_mapping(frame: Frame) -> np.ndarray:
     """The pixel that each 8 cm voxel takes its image feature from.
 
-    depth: (480, 640) metres; K: (3, 3); pose: (4, 4) camera to world; origin: (3,) metres;
-    keep_unmeasured: see geometry.pixels_to_voxels.
     Returns (60, 36, 60) int64: the largest linear pixel index v * 640 + u whose point falls into
-    the voxel, 307200 if none. A pixel is in at most one voxel. Raises InputError for an unusable
-    depth or pose.
+    the voxel, 307200 if none. A pixel is in at most one voxel. Raises InputError unless the depth
+    has 480x640 pixels.
     """
-    depth, pose = check_depth(depth), check_pose(pose)
-    if depth.shape != IMAGE_SIZE:
-        raise InputError(f"depth must be {IMAGE_SIZE}, not {depth.shape}")
-    pixels, voxels = pixels_to_voxels(depth, K, pose, origin, keep_unmeasured)
+    if frame.depth.shape != IMAGE_SIZE:
+        raise InputError(f"depth must be {IMAGE_SIZE}, not {frame.depth.shape}")
+    pixels, voxels = frame.pixel_voxels
     mapping = np.full(GRID, NO_PIXEL, dtype=np.int64)
     # Pixels ascend and NumPy keeps the last of repeated assignments: the largest index.
     mapping[tuple((voxels // FINE_FACTOR).T)] = pixels
     return mapping
 
 
-def is_occupied(labels):
+def is_occupied(labels: np.ndarray) -> np.ndarray:
     """Voxels with an object: labels of any shape -> bool, True but for 0 (empty) and 255."""
     return (labels > 0) & (labels != IGNORE_INDEX)
 
 
-def label_weight(labels, tsdf):
+def label_weight(labels: np.ndarray, tsdf: np.ndarray) -> np.ndarray:
     """Voxels that are trained on and scored: every object, and whatever the camera could not see.
 
     labels: (60, 36, 60) classes; tsdf: (60, 36, 60). Returns (60, 36, 60) bool. Voxels of label 255

@@ -22,7 +22,7 @@ from config import parse_settings  # noqa: E402
 from constants import CLASS_NAMES  # noqa: E402
 from datasets import build_dataset  # noqa: E402
 from errors import exit_on_input_error  # noqa: E402
-from utils.completion import read_network  # noqa: E402
+from utils.checkpoint import read_network  # noqa: E402
 from utils.evaluation import evaluate  # noqa: E402
 from utils.files import atomic_file  # noqa: E402
 from utils.loading import loader_processes  # noqa: E402

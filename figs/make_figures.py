@@ -21,7 +21,7 @@ from config import parse_settings  # noqa: E402
 from datasets import build_dataset  # noqa: E402
 from datasets.voxels import read_depth  # noqa: E402
 from errors import InputError, exit_on_input_error  # noqa: E402
-from utils.completion import read_network  # noqa: E402
+from utils.checkpoint import read_network  # noqa: E402
 from utils.pictures.curves import save_training_curves  # noqa: E402
 from utils.pictures.picture import SceneView, save_scene_picture  # noqa: E402
 

@@ -25,7 +25,7 @@ from constants import NO_PIXEL  # noqa: E402
 from datasets import build_dataset  # noqa: E402
 from errors import exit_on_input_error  # noqa: E402
 from models.losses import supervised_voxels  # noqa: E402
-from utils.completion import read_network  # noqa: E402
+from utils.checkpoint import read_network  # noqa: E402
 from utils.evaluation import evaluate  # noqa: E402
 from utils.loading import loader_processes  # noqa: E402
 from utils.metrics import class_ratios, confusion_matrix  # noqa: E402

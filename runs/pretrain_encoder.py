@@ -23,7 +23,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import cv2
+import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 from torch.nn import functional as F
@@ -36,11 +36,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's fo
 
 from config import load_config, parse_settings  # noqa: E402
 from constants import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD  # noqa: E402
-from datasets import images  # noqa: E402
+from datasets.files import open_image  # noqa: E402
 from datasets.nyu import find_scenes, read_image  # noqa: E402
 from errors import InputError, exit_on_input_error  # noqa: E402
 from models.encoder_weights import load_pretrained_encoder  # noqa: E402
-from utils.evaluation import autocast  # noqa: E402
+from utils.distributed import autocast  # noqa: E402
 from utils.files import atomic_file, check_writable  # noqa: E402
 from utils.metrics import class_ratios, confusion_matrix  # noqa: E402
 
@@ -65,8 +65,8 @@ class LabelledImages(Dataset):
 
     def __getitem__(self, index):
         image_path, label_path = self.files[index]
-        image = torch.from_numpy(read_image(image_path)[..., ::-1].copy()).permute(2, 0, 1)
-        label = images.decode(images.read_bytes(label_path), cv2.IMREAD_GRAYSCALE, label_path)
+        image = torch.from_numpy(read_image(image_path)).permute(2, 0, 1)
+        label = np.array(open_image(label_path, IMAGE_SIZE))
         if label.max() > IGNORE_INDEX:
             raise InputError(f"{label_path}: class {label.max()} is above {IGNORE_INDEX}")
         mask = tv_tensors.Mask(torch.from_numpy(label))
@@ -91,7 +91,7 @@ def class_weights(dataset: LabelledImages) -> torch.Tensor:
     """(39,) float: inverse square roots of the frequencies, their mean over pixels 1."""
     counts = torch.zeros(IGNORE_INDEX + 1)
     for _, path in dataset.files:
-        label = images.decode(images.read_bytes(path), cv2.IMREAD_GRAYSCALE, path)
+        label = np.array(open_image(path, IMAGE_SIZE))
         counts += torch.from_numpy(label).flatten().bincount(minlength=IGNORE_INDEX + 1)
     counts = counts[:NUM_CLASSES].clamp(min=1)
     weights = counts.rsqrt()

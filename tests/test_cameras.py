@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.files import read_depth_image, read_rgb
 from datasets.frames.cameras import (
     PRESETS,
     check_intrinsics,
@@ -16,7 +17,7 @@ from datasets.frames.cameras import (
     scale_intrinsics,
     to_nyu_view,
 )
-from datasets.frames.depth import read_depth_image, read_rgb, to_metres
+from datasets.frames.depth import to_metres
 from datasets.geometry import NYU_INTRINSICS
 from errors import InputError
 

@@ -23,8 +23,7 @@ from models.checkpoints import (
 )
 from models.safe_load import read_file
 from tests.debug_checkpoint import write_debug_checkpoint
-from utils.checkpoint import save_checkpoint
-from utils.completion import read_network
+from utils.checkpoint import read_network, save_checkpoint
 
 DEBUG = load_config("configs/debug.yaml")
 

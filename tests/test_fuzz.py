@@ -171,14 +171,14 @@ def make_mat(path):
 def read_mat(path):
     import cv2
 
-    import prepare_NYU
+    from datasets.nyu import prepared_files
+    from utils.preparation import find_images, prepare_image
 
-    for scene, source in sorted(prepare_NYU.find_images(path).items())[-1:]:
-        folder = path.parent / "RGB"
-        assert prepare_NYU.prepare_image(source, scene, folder)
-        written = folder / f"NYU{scene}_rgb.png"
-        assert cv2.imread(str(written)).shape == (480, 640, 3)
-        written.unlink()
+    for scene, source in sorted(find_images(path).items())[-1:]:
+        files = prepared_files(path.parent, "train", scene)
+        assert prepare_image(source, files)
+        assert cv2.imread(str(files.image)).shape == (480, 640, 3)
+        files.image.unlink()
 
 
 def checkpoint():
@@ -448,8 +448,8 @@ def main(folder, count, names):
 
     import datasets.nyu  # noqa: F401
     import models.checkpoints  # noqa: F401
-    import prepare_NYU  # noqa: F401
     import utils.pictures.curves  # noqa: F401
+    import utils.preparation  # noqa: F401
 
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT_VIRTUAL, LIMIT_VIRTUAL))

@@ -5,10 +5,10 @@ from raw_scene import REAL_BIN, camera_pose, needs_real_data
 from datasets.geometry import (
     NYU_INTRINSICS,
     NYUCAD_INTRINSICS,
+    Frame,
     check_depth,
     check_pose,
     grid_origin,
-    pixels_to_voxels,
 )
 from datasets.voxels import read_bin
 from errors import InputError
@@ -40,9 +40,9 @@ def test_origin_is_that_of_the_real_scene():
 )
 def test_pixel_falls_in_voxel(row, column, metres, voxel):
     pose = camera_pose()
-    pixels, voxels = pixels_to_voxels(
+    pixels, voxels = Frame(
         one_pixel(row, column, metres), NYUCAD_INTRINSICS, pose, grid_origin(pose)
-    )
+    ).pixel_voxels
     assert pixels.tolist() == [row * 640 + column]
     assert voxels.tolist() == [list(voxel)]
 
@@ -51,25 +51,27 @@ def test_points_outside_the_grid_are_left_out():
     pose = camera_pose()
     for metres in (0.9, 6.0):  # the grid reaches from 1.0 to 5.8 m
         depth = one_pixel(240, 320, metres)
-        assert len(pixels_to_voxels(depth, NYUCAD_INTRINSICS, pose, grid_origin(pose))[0]) == 0
+        assert len(Frame(depth, NYUCAD_INTRINSICS, pose, grid_origin(pose)).pixel_voxels[0]) == 0
 
 
 def test_unmeasured_pixels_lie_at_the_camera_only_if_kept():
     pose = camera_pose(pitch=60)  # looks down so much that the camera is inside the grid
     origin = grid_origin(pose)
     depth = np.zeros((480, 640), np.float32)
-    pixels, voxels = pixels_to_voxels(depth, NYU_INTRINSICS, pose, origin)
+    pixels, voxels = Frame(depth, NYU_INTRINSICS, pose, origin).pixel_voxels
     x, y, z = np.floor((pose[:3, 3] - origin) / 0.02).astype(int)
     assert len(pixels) == 640 * 480
     assert (voxels == [x, z, y]).all()
-    assert len(pixels_to_voxels(depth, NYU_INTRINSICS, pose, origin, keep_unmeasured=False)[0]) == 0
+    assert (
+        len(Frame(depth, NYU_INTRINSICS, pose, origin, keep_unmeasured=False).pixel_voxels[0]) == 0
+    )
 
 
 def test_agrees_with_the_textbook_in_double_precision():
     pose = camera_pose(yaw=20, pitch=15)
     origin = grid_origin(pose)
     depth = np.random.default_rng(0).uniform(1, 6, (480, 640)).astype(np.float32)
-    pixels, voxels = pixels_to_voxels(depth, NYU_INTRINSICS, pose, origin)
+    pixels, voxels = Frame(depth, NYU_INTRINSICS, pose, origin).pixel_voxels
     found = dict(zip(pixels.tolist(), voxels.tolist(), strict=True))
     for pixel in range(0, 640 * 480, 997):
         v, u = divmod(pixel, 640)

@@ -8,7 +8,7 @@ from torch import nn
 
 from config import load_config
 from models import build_model, prepare_for_inference
-from utils.evaluation import autocast
+from utils.distributed import autocast
 
 
 def randomise_norms(model):

@@ -105,7 +105,7 @@ def test_poses_file_that_is_none_is_refused(tmp_path):
         path.write_bytes(data)
         with pytest.raises(InputError, match="poses.npz"):
             read_poses(path)
-    with pytest.raises(InputError, match="nowhere.npz: missing"):
+    with pytest.raises(InputError, match="nowhere.npz: no such file"):
         read_poses(tmp_path / "nowhere.npz")
 
 

@@ -18,7 +18,7 @@ from scipy.ndimage import binary_dilation
 import predict
 from constants import CLASS_COLORS, NO_PIXEL
 from datasets.frames.depth import to_metres
-from datasets.geometry import NYU_INTRINSICS, backproject, grid_origin
+from datasets.geometry import NYU_INTRINSICS, Frame, grid_origin
 from datasets.nyu import NYUDataset
 from datasets.tsdf import tsdf_from_depth
 from datasets.voxels import encode_depth, mapping_from_depth, read_bin
@@ -67,7 +67,7 @@ def scene(completer, rgb, depth):
 def without_tsdf(monkeypatch):
     """Saves the second that a TSDF takes, where it does not matter."""
     zeros = np.zeros((60, 36, 60), np.float32)
-    monkeypatch.setattr("utils.completion.tsdf_from_depth", lambda *args, **kwargs: zeros)
+    monkeypatch.setattr("datasets.frames.frame.frame_tsdf", lambda _: zeros)
 
 
 @pytest.fixture
@@ -232,7 +232,11 @@ def test_another_camera_sees_the_same_surface(completer):
     # The image features come from pixels that see the voxel: of the wide image, not the plain one.
     voxels = np.argwhere(wide.mapping != NO_PIXEL)
     v, u = np.divmod(wide.mapping[tuple(voxels.T)], 640)
-    points = backproject(wide.view.depth, NYU_INTRINSICS, POSE).reshape(480, 640, 3)[v, u]
+    points = (
+        Frame(wide.view.depth, NYU_INTRINSICS, POSE, np.zeros(3))
+        .points()
+        .reshape(480, 640, 3)[v, u]
+    )
     cells = np.floor((points - wide.origin) / 0.08)[:, [0, 2, 1]]
     assert (cells == voxels).mean() > 0.999
     ray_u = (u - 325.58) / 518.8579 * 540 + 470

@@ -13,11 +13,13 @@ import pytest
 from raw_scene import ROOM_CLASSES, camera_pose, fine, room, room_frame
 
 import prepare_NYU
+from datasets.files import MAX_CHUNK, _BoundedFile
 from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, grid_origin
-from datasets.nyu import NYUDataset
+from datasets.nyu import NYUDataset, prepared_files
 from datasets.tsdf import tsdf_from_labels
 from datasets.voxels import encode_depth, write_bin
 from errors import InputError
+from utils.preparation import find_images, prepare_image
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENES = {"0002": "train", "0003": "train", "0005": "test"}
@@ -327,7 +329,7 @@ def test_hostile_mat_files(make, words, tmp_path):
     with h5py.File(path, "w") as file:
         make(file, path)
     with pytest.raises(InputError, match=words) as caught:
-        prepare_NYU.find_images(path)
+        find_images(path)
     assert str(path) in str(caught.value)
 
 
@@ -341,18 +343,19 @@ def test_a_chunk_of_a_mat_file_that_unpacks_to_more(tmp_path):
         images[0] = 5
         for start in (0, 320):
             images.id.write_direct_chunk((1, 0, start, 0), zlib.compress(bytes(10**8)))
-    sources = prepare_NYU.find_images(path)
-    assert prepare_NYU.prepare_image(sources["0001"], "0001", tmp_path)
-    assert (cv2.imread(str(tmp_path / "NYU0001_rgb.png")) == 5).all()
+    sources = find_images(path)
+    first, second = (prepared_files(tmp_path, "train", scene) for scene in sources)
+    assert prepare_image(sources["0001"], first)
+    assert (cv2.imread(str(first.image)) == 5).all()
     with pytest.raises(InputError, match="longer than it should be"):
-        prepare_NYU.prepare_image(sources["0002"], "0002", tmp_path)
+        prepare_image(sources["0002"], second)
 
 
-@pytest.mark.parametrize("position, size", [(0, prepare_NYU.MAX_CHUNK + 1), (90, 11), (200, 1)])
+@pytest.mark.parametrize("position, size", [(0, MAX_CHUNK + 1), (90, 11), (200, 1)])
 def test_hdf5_gets_no_more_than_there_is(position, size, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(bytes(100))
-    with prepare_NYU.BoundedFile(path) as file:
+    with _BoundedFile(path) as file:
         file.seek(position)
         with pytest.raises(OSError, match=f"{size} bytes"):
             file.readinto(bytearray(size))

@@ -15,17 +15,11 @@ from sklearn.metrics import recall_score
 from sklearn.tree import DecisionTreeClassifier
 
 import prepare_NYU
-import prepare_rooms
+import prepare_rooms as prepare_rooms_command
 from config import load_config
 from constants import FINE_GRID, IGNORE_INDEX, IMAGE_SIZE
 from datasets import build_dataset
-from datasets.geometry import (
-    NYU_INTRINSICS,
-    NYUCAD_INTRINSICS,
-    backproject,
-    grid_origin,
-    pixels_to_voxels,
-)
+from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, Frame, grid_origin
 from datasets.nyu import NYUDataset
 from datasets.poses import read_poses
 from datasets.rooms import make_room, voxelize
@@ -52,6 +46,7 @@ from datasets.voxels import (
     read_depth,
 )
 from errors import InputError
+from utils.preparation import prepare_rooms
 
 OPENINGS = (RAW["window"], RAW["door"])
 
@@ -225,9 +220,9 @@ def test_labels_agree_with_what_the_camera_sees(layouts, index):
     labels = voxelize(parts, layout.annotated(), layout.pose, origin)
     view = cast(parts, NYUCAD_INTRINSICS, layout.pose)
     assert (view.depth > 0).all()  # a closed room
-    points = backproject(view.depth, NYUCAD_INTRINSICS, layout.pose)
+    points = Frame(view.depth, NYUCAD_INTRINSICS, layout.pose, np.zeros(3)).points()
     assert np.abs(points - view.points).max() < 1e-4
-    pixels, voxels = pixels_to_voxels(view.depth, NYUCAD_INTRINSICS, layout.pose, origin)
+    pixels, voxels = Frame(view.depth, NYUCAD_INTRINSICS, layout.pose, origin).pixel_voxels
     seen = np.array([part.raw_class for part in parts])[view.part.reshape(-1)[pixels]]
     padded = np.pad(labels, 1)
     near = np.zeros(len(pixels), dtype=bool)
@@ -351,7 +346,7 @@ def test_edges_fray_and_flat_parts_do_not():
 def folder(tmp_path_factory):
     """One room of each split, made in two other processes."""
     out = tmp_path_factory.mktemp("rooms") / "rooms"
-    prepare_rooms.prepare_rooms(out, {"train": 1, "test": 1}, seed=3, workers=2, keep_raw=True)
+    prepare_rooms(out, {"train": 1, "test": 1}, seed=3, workers=2, keep_raw=True)
     return out
 
 
@@ -435,14 +430,14 @@ def test_rooms_have_their_own_tsdf_cad_though_nyus_is_beside_them(folder, tmp_pa
 
 def test_finished_rooms_are_kept_and_broken_ones_made_again(folder, capsys):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.np[zy]")}
-    prepare_rooms.prepare_rooms(folder, {"train": 1, "test": 1}, seed=3)
+    prepare_rooms(folder, {"train": 1, "test": 1}, seed=3)
     assert "2 of 2 were there already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.np[zy]")} == before
 
     broken = folder / "train" / "RGB" / "NYU0001_rgb.png"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:5000])
-    prepare_rooms.prepare_rooms(folder, {"train": 1, "test": 0}, seed=3)
+    prepare_rooms(folder, {"train": 1, "test": 0}, seed=3)
     assert broken.read_bytes() == whole
     assert (folder / "test.txt").read_text() == "5001\n"
     assert not list(folder.glob(".raw-*"))
@@ -460,21 +455,23 @@ def test_finished_rooms_are_kept_and_broken_ones_made_again(folder, capsys):
 )
 def test_what_cannot_be_made(folder, counts, seed, word):
     with pytest.raises(InputError, match=word):
-        prepare_rooms.prepare_rooms(folder, counts, seed)
+        prepare_rooms(folder, counts, seed)
 
 
 def test_folders_that_cannot_be_used(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as status:
-        run_main(monkeypatch, prepare_rooms, "--out", tmp_path / "file" / "rooms", "--train", "1")
+        run_main(
+            monkeypatch, prepare_rooms_command, "--out", tmp_path / "file" / "rooms", "--train", "1"
+        )
     assert status.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file'}")
     (tmp_path / "other" / "Label").mkdir(parents=True)
     with pytest.raises(InputError, match="other data"):
-        prepare_rooms.prepare_rooms(tmp_path / "other", {"train": 1, "test": 1})
+        prepare_rooms(tmp_path / "other", {"train": 1, "test": 1})
     (tmp_path / "rooms.json").write_text("{")
     with pytest.raises(InputError, match="rooms.json: unreadable"):
-        prepare_rooms.prepare_rooms(tmp_path, {"train": 1, "test": 1})
+        prepare_rooms(tmp_path, {"train": 1, "test": 1})
 
 
 @pytest.mark.parametrize("arguments", [(-1, "train", 0), (0, "val", 0), (0, "train", 1.5)])

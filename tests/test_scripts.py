@@ -299,7 +299,7 @@ def test_an_encoder_is_trained_on_images_as_2dnet_sees_them(work):
     image = read_image(scenes[0].image)
     whole = transforms(IMAGE_SIZE, augment=False)
     mask = tv_tensors.Mask(torch.zeros(IMAGE_SIZE, dtype=torch.uint8))
-    rgb = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
+    rgb = torch.from_numpy(image).permute(2, 0, 1)
     np.testing.assert_allclose(whole(tv_tensors.Image(rgb), mask)[0], normalize(image), atol=1e-5)
 
 

@@ -11,7 +11,7 @@ from test_scripts import ROOT, run
 
 from config import load_config
 from models.checkpoints import read_checkpoint
-from utils.completion import read_network
+from utils.checkpoint import read_network
 from utils.metrics import protocol_rows
 
 SHIPPED = {

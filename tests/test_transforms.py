@@ -18,7 +18,9 @@ MEAN = np.float32([123.675, 116.28, 103.53])[:, None, None]
 
 @pytest.fixture(scope="module")
 def sample():
-    return make_sample(0)
+    """The original's sample, its image in RGB as our reader gives it."""
+    sample = make_sample(0)
+    return {**sample, "img_u8": np.ascontiguousarray(sample["img_u8"][..., ::-1])}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from raw_scene import (
     room_frame,
 )
 
-from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, grid_origin, pixels_to_voxels
+from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, Frame, grid_origin
 from datasets.poses import read_poses
 from datasets.tsdf import fine_tsdf, raycast_labels, tsdf_from_depth, tsdf_from_labels
 from datasets.voxels import read_bin, read_depth
@@ -74,7 +74,7 @@ def test_fine_tsdf_against_the_definition(corner):
     depth[:60, :200] = 9  # too far
     high = np.add(corner, (12, 28, 12))
     expected = brute_force(depth, NYU_INTRINSICS, POSE, ORIGIN, corner, high)
-    made = fine_tsdf(depth, NYU_INTRINSICS, POSE, ORIGIN)
+    made = fine_tsdf(Frame(depth, NYU_INTRINSICS, POSE, ORIGIN))
     box = tuple(slice(a, b) for a, b in zip(corner, high, strict=True))
     np.testing.assert_allclose(made[box], expected, atol=1e-6)
     assert np.ptp(expected) > 0
@@ -87,7 +87,7 @@ def test_fine_tsdf_against_the_definition(corner):
 def test_surface_outside_the_grid(metres, value):
     pose = camera_pose()  # level: the grid is 1.0 to 5.8 m away
     depth = np.full((480, 640), metres, np.float32)
-    tsdf = fine_tsdf(depth, NYUCAD_INTRINSICS, pose, grid_origin(pose))
+    tsdf = fine_tsdf(Frame(depth, NYUCAD_INTRINSICS, pose, grid_origin(pose)))
     assert tsdf[120, 60, 100] == value
     assert tsdf[0, 60, 0] == 0  # outside the image
     assert set(np.unique(tsdf)) == {0, value}
@@ -98,8 +98,10 @@ def test_unmeasured_pixels_are_a_surface_at_the_camera_only_if_kept():
     depth = np.full((480, 640), 1.2, np.float32)
     depth[0, 0] = 0
     x, y, z = np.floor((pose[:3, 3] - grid_origin(pose)) / 0.02).astype(int)
-    kept = fine_tsdf(depth, NYU_INTRINSICS, pose, grid_origin(pose))
-    dropped = fine_tsdf(depth, NYU_INTRINSICS, pose, grid_origin(pose), keep_unmeasured=False)
+    kept = fine_tsdf(Frame(depth, NYU_INTRINSICS, pose, grid_origin(pose)))
+    dropped = fine_tsdf(
+        Frame(depth, NYU_INTRINSICS, pose, grid_origin(pose), keep_unmeasured=False)
+    )
     assert kept[x, z, y] == 0
     near = (x, z - 4, y + 3)  # in view, free, 5 voxels from the camera
     assert kept[near] == pytest.approx(5 / 12)
@@ -169,7 +171,9 @@ def test_nothing_solid_is_nothing_known(value):
 def test_perfect_depth_lands_in_solid_voxels():
     labels = room()
     depth = raycast_labels(labels, NYUCAD_INTRINSICS, POSE, ORIGIN)
-    pixels, voxels = pixels_to_voxels(depth, NYUCAD_INTRINSICS, POSE, ORIGIN, keep_unmeasured=False)
+    pixels, voxels = Frame(
+        depth, NYUCAD_INTRINSICS, POSE, ORIGIN, keep_unmeasured=False
+    ).pixel_voxels
     assert len(pixels) == (depth > 0).sum()
     hit = labels[tuple((voxels // 4).T)]
     assert ((hit > 0) & (hit < 255)).mean() > 0.9998

@@ -1,15 +1,23 @@
-"""Training state on disk: what continues a run, beside the weights."""
+"""A run on disk: its networks, and the training state that continues it.
+
+The layout of a network's file, ours or the original's, is that of models/checkpoints.py.
+"""
 
 import os
 import sys
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from easydict import EasyDict
 
 from config import DEFAULTS, flatten, merge_config
 from errors import InputError
+from models import build_model
 from models.checkpoints import FORMAT, Checkpoint, load_strictly, read_checkpoint
+from models.network import CleanerS
 from utils import distributed
 from utils.files import atomic_file, remove_temporaries
 
@@ -37,6 +45,11 @@ DISTILLATION_WEIGHTS = ("loss.weight_kd_t", "loss.weight_kd_sc", "loss.weight_kd
 def beside(path: str | Path, suffix: str) -> Path:
     """checkpoint/CleanerS_ckpt.pth -> checkpoint/CleanerS_ckpt_<suffix>.pth."""
     return Path(path).with_name(f"{Path(path).stem}_{suffix}.pth")
+
+
+def run_name(path: str | Path) -> str:
+    """checkpoint/CleanerS_ckpt.pth -> CleanerS."""
+    return Path(path).stem.removesuffix("_ckpt")
 
 
 def save_checkpoint(
@@ -106,7 +119,7 @@ def find_checkpoint(path: str | Path) -> Checkpoint | None:
     return None
 
 
-def make_way(path: str | Path, checkpoint: Checkpoint | None) -> None:
+def set_aside_earlier_run(path: str | Path, checkpoint: Checkpoint | None) -> None:
     """Keep files of earlier runs, before a run writes its first.
 
     Args:
@@ -208,3 +221,33 @@ def is_finished(checkpoint: Checkpoint) -> bool:
     if checkpoint.meta is None:
         return True
     return checkpoint.meta["epoch"] >= settings_of(checkpoint).train.epochs
+
+
+class Network(NamedTuple):
+    """A trained network and what its file says of it."""
+
+    model: CleanerS
+    cfg: EasyDict  # settings
+    volume: str  # its input: "tsdf" or "tsdf_cad"
+
+
+def read_network(path: str | Path, overrides: Iterable[str] = ()) -> Network:
+    """The network of a checkpoint, ours or the original's, with changed settings.
+
+    A file of the original does not say what it is: the preset nyu_segformer_b2 and the input tsdf
+    are assumed, which is printed, as far as the overrides do not say otherwise.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint.meta is None:
+        if distributed.is_main():
+            print(f"{path}: a file of the original; assumed: preset nyu_segformer_b2,")
+            print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
+        saved, volume = {}, "tsdf"
+    else:
+        # Where to write is not for a file to say.
+        saved = {**checkpoint.meta["config"], "output": ""}
+        volume = checkpoint.meta["input"]
+    cfg = merge_config(DEFAULTS, saved, str(path), overrides)
+    model = build_model(cfg.model)
+    load_strictly(model, checkpoint.state, path)
+    return Network(model, cfg, cfg.data.input or volume)

@@ -1,4 +1,4 @@
-"""One process or many: everything a script needs to run under torchrun, and without it."""
+"""Processes and devices: what a script needs to run under torchrun, and without it."""
 
 import contextlib
 import os
@@ -109,3 +109,27 @@ def broadcast_buffers(model: nn.Module) -> None:
 def no_sync(model: nn.Module, skip: bool):
     """A context in which gradients are not exchanged yet, if `skip`."""
     return model.no_sync() if skip and dist.is_initialized() else contextlib.nullcontext()
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bf16, instead of imitating it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.10 has it not yet
+    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision by setting train.precision: fp32, bf16, fp16 or auto."""
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device) else "fp32"
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def to_device(batch: dict, device: torch.device) -> dict:
+    """Move the tensors of a batch; scene names stay."""
+    return {
+        key: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
+        for key, value in batch.items()
+    }

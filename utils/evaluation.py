@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from models import prepare_for_inference
 from utils import distributed
+from utils.distributed import autocast, to_device
 from utils.metrics import SSCMetrics
 from utils.signals import wait_for_main
 
@@ -21,30 +22,6 @@ MAX_PENDING = 4  # scenes that wait in memory for `on_scene`
 class SceneResult(NamedTuple):
     name: str
     metrics: SSCMetrics
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether a device computes in bf16, instead of imitating it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.10 has it not yet
-    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Mixed precision by setting train.precision: fp32, bf16, fp16 or auto."""
-    if precision == "auto":
-        precision = "bf16" if has_bf16(device) else "fp32"
-    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
-
-
-def to_device(batch: dict, device: torch.device) -> dict:
-    """Move the tensors of a batch; scene names stay."""
-    return {
-        key: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
-        for key, value in batch.items()
-    }
 
 
 @torch.inference_mode()

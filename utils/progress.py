@@ -10,7 +10,7 @@ from errors import InputError
 from utils import distributed
 
 
-class LateReader:
+class DelayedReadback:
     """Numbers of a step, read while a GPU works on the next one; on the CPU at once."""
 
     def __init__(self, device: torch.device):

@@ -14,11 +14,12 @@ from errors import InputError
 from models.losses import LossCounts, count_losses, distillation_losses, supervised_losses
 from models.recompute import recompute_activations
 from utils import distributed
-from utils.checkpoint import beside, make_way, restore, save_checkpoint
-from utils.evaluation import autocast, evaluate, to_device
+from utils.checkpoint import beside, restore, run_name, save_checkpoint, set_aside_earlier_run
+from utils.distributed import autocast, to_device
+from utils.evaluation import evaluate
 from utils.files import check_writable
 from utils.loading import loader_processes, training_loader, workers_of
-from utils.progress import LateReader, Progress
+from utils.progress import DelayedReadback, Progress
 from utils.run_folder import RunFolder, peak_memory_gb, score_columns
 from utils.signals import Stopped, StopSignals
 
@@ -145,11 +146,6 @@ def train_step(model, optimizer, scaler, objective, batches, cfg, device):
     return sums, torch.cat([skipped[None], not_finite])
 
 
-def run_name(path: str | Path) -> str:
-    """checkpoint/CleanerS_ckpt.pth -> CleanerS."""
-    return Path(path).stem.removesuffix("_ckpt")
-
-
 def use_deterministic_algorithms() -> None:
     """Same seed, same machine, same number of processes: the same weights, on GPUs too.
 
@@ -194,7 +190,7 @@ class Training:
         self.parallel = distributed.wrap(
             model, device, cfg.train.sync_bn, find_unused=not cfg.model.freeze_encoder
         )
-        self.late = LateReader(device)
+        self.late = DelayedReadback(device)
         self.saved_at = time.monotonic()
 
     def save(self, unfinished: dict | None) -> None:
@@ -331,7 +327,7 @@ def train(cfg, model, objective, train_set, test_set, path, device, checkpoint=N
     meta, is_main = run.meta, distributed.is_main()
     if is_main:
         check_writable(path)
-        make_way(path, checkpoint)
+        set_aside_earlier_run(path, checkpoint)
         folder = RunFolder(Path("logs") / run_name(path), cfg, device, checkpoint is not None)
         folder.write_metrics(meta["history"])
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from constants import IMAGE_MEAN, IMAGE_SIZE
+from datasets.files import read_text
 from datasets.geometry import NYU_INTRINSICS
 from errors import InputError
 
@@ -42,12 +43,10 @@ PRESETS = {
 }
 PRESET_DEPTH_UNITS = {"nyu": "sscnet", "tum": "tum", "sunrgbd": "sscnet"}  # others: mm
 
-MAX_PIXELS = 1 << 26
 FIELD_OF_VIEW = (20, 120)  # degrees of the image's width and height that are believed
 # A principal point further from the image's centre, in its width or height, belongs to another
 # image size; NYUv2's is 0.03 off.
 MAX_OFF_CENTRE = 0.1
-_MAX_TEXT = 1 << 16
 
 
 class NYUView(NamedTuple):
@@ -60,11 +59,10 @@ class NYUView(NamedTuple):
     wide_intrinsics: np.ndarray  # (3, 3) float32: focal length of NYU_INTRINSICS
 
 
-def to_nyu_view(rgb, depth, K):
+def to_nyu_view(rgb: np.ndarray, depth: np.ndarray, K: np.ndarray) -> NYUView:
     """Resample a frame to the focal length of NYU_INTRINSICS.
 
     rgb: (H, W, 3) uint8; depth: (H, W) float32 metres; K: (3, 3) of both, see check_intrinsics.
-    Returns NYUView.
     """
     nyu = NYU_INTRINSICS.astype(np.float64)
     K = np.asarray(K, np.float64)
@@ -90,7 +88,9 @@ def to_nyu_view(rgb, depth, K):
     return NYUView(image, np.ascontiguousarray(wide[window]), wide, wide_K)
 
 
-def _canvas(size, row, nyu_row, axis, nyu_size):
+def _canvas(
+    size: int, row: np.ndarray, nyu_row: np.ndarray, axis: int, nyu_size: int
+) -> tuple[np.ndarray, int]:
     """Positions in the frame, in pixels along one axis, of the columns (or rows) of the wide view.
 
     Returns (positions (n,), how many of them come before NYUv2's first).
@@ -102,7 +102,7 @@ def _canvas(size, row, nyu_row, axis, nyu_size):
     return (np.arange(start, stop + 1) - nyu_row[2]) * ratio + row[2], -start
 
 
-def _resample_image(rgb, columns, rows):
+def _resample_image(rgb: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
     step = max(columns[1] - columns[0], rows[1] - rows[0])
     if step > 1.5:  # bilinear sampling would skip pixels: average them first
         height, width = (max(1, round(n / step)) for n in rgb.shape[:2])
@@ -116,7 +116,7 @@ def _resample_image(rgb, columns, rows):
     )  # fmt: skip
 
 
-def preset_intrinsics(name, shape):
+def preset_intrinsics(name: str, shape: tuple[int, int]) -> np.ndarray:
     """Intrinsics of a preset for images of a shape (rows, columns): (3, 3) float32.
 
     Sizes of the same proportions as the preset's are scaled. Raises InputError for an unknown name
@@ -135,7 +135,9 @@ def preset_intrinsics(name, shape):
     )
 
 
-def scale_intrinsics(K, shape, new_shape):
+def scale_intrinsics(
+    K: np.ndarray, shape: tuple[int, int], new_shape: tuple[int, int]
+) -> np.ndarray:
     """Intrinsics of the same camera after resizing its images, shapes (rows, columns)."""
     scale = np.array([new_shape[1] / shape[1], new_shape[0] / shape[0]])
     scaled = np.array(K, np.float64)
@@ -144,7 +146,7 @@ def scale_intrinsics(K, shape, new_shape):
     return scaled.astype(np.float32)
 
 
-def read_intrinsics(path, shape):
+def read_intrinsics(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
     """Read intrinsics for images of a shape (rows, columns): (3, 3) float32, checked.
 
     Text: a 3x3 matrix, or fx fy cx cy. JSON: a 3x3 matrix; {"fx", "fy", "cx", "cy"} (or ppx, ppy);
@@ -152,7 +154,7 @@ def read_intrinsics(path, shape):
     Where JSON has width and height too, the intrinsics are scaled to the images.
     Raises InputError for anything else, and for intrinsics that do not fit the images.
     """
-    text = _read_text(path)
+    text = read_text(path)
     recorded = None
     try:
         if text.lstrip().startswith(("{", "[")):
@@ -190,7 +192,9 @@ def read_intrinsics(path, shape):
     return check_intrinsics(K, shape, path)
 
 
-def check_intrinsics(K, shape, name="intrinsics"):
+def check_intrinsics(
+    K: np.ndarray, shape: tuple[int, int], name: str | Path = "intrinsics"
+) -> np.ndarray:
     """Return K as (3, 3) float32; InputError unless it is a camera of images of this shape.
 
     shape: (rows, columns). Without skew; fields of view within FIELD_OF_VIEW; the principal point
@@ -223,17 +227,17 @@ def check_intrinsics(K, shape, name="intrinsics"):
     return K
 
 
-def _matrix(fx, fy, cx, cy):
+def _matrix(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float32)
 
 
-def read_pose(path):
+def read_pose(path: str | Path) -> np.ndarray:
     """Read a camera's pose: (4, 4) camera to world, or (3,) the direction of gravity, float32.
 
     A text file with 16 or 3 numbers. Raises InputError for anything else.
     """
     try:
-        numbers = np.array(_read_text(path).replace(",", " ").split(), dtype=np.float32)
+        numbers = np.array(read_text(path).replace(",", " ").split(), dtype=np.float32)
     except ValueError:
         numbers = np.empty(0)
     if numbers.size not in (3, 16) or not np.isfinite(numbers).all():
@@ -242,13 +246,3 @@ def read_pose(path):
             "direction in the camera's frame (x right, y down, z forward)"
         )
     return numbers.reshape(4, 4) if numbers.size == 16 else numbers
-
-
-def _read_text(path):
-    try:
-        if Path(path).stat().st_size > _MAX_TEXT:
-            raise InputError(f"{path}: too large for a text file of a few numbers")
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise InputError(f"{path}: cannot be read ({reason})") from None

@@ -1,4 +1,4 @@
-"""Images of any size, and depth images of any unit, with a check against the usual mistakes.
+"""Depth images of any unit in metres, with a check against the usual mistakes.
 
 A depth image does not say its unit. What is measured indoors does: the median lies between 0.4 and
 8 m, and something is further than 1 m. A unit that contradicts this is refused, with the unit that
@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from datasets.frames.cameras import MAX_PIXELS
 from errors import InputError
 
 UNITS = {
@@ -27,7 +25,6 @@ MIN_FARTHEST = 1.0  # metres: 98th percentile
 MIN_MEASURED = 0.02  # of the pixels
 # Kinect's raw disparity has 11 bits; 2047 is no measurement, and 1.084 the last with a depth.
 _DISPARITY_NONE, _DISPARITY_MAX = 2047, 1100
-_MAX_BYTES = 1 << 28
 
 
 class Depth(NamedTuple):
@@ -35,54 +32,13 @@ class Depth(NamedTuple):
     belief: str  # what was taken for what, for the user
 
 
-def read_rgb(path):
-    """Read a colour image of any size: (H, W, 3) uint8 RGB. Transparency is dropped, and a rotation
-    that its metadata ask for is not done, because depth has none.
-
-    Raises InputError if missing, damaged, too large or not in colour.
-    """
-    image = _open(path)
-    if image.mode not in ("RGB", "RGBA", "P"):
-        raise InputError(
-            f"{path}: a colour image is needed, not one of mode {image.mode}"
-            + (": is it the depth?" if image.mode.startswith(("I", "F")) else "")
-        )
-    return np.array(image.convert("RGB"))
-
-
-def read_depth_image(path):
-    """Read a depth image of any size as stored: (H, W) of an integer or float type.
-
-    A one-channel image (PNG, TIFF, PGM) or an .npy file. Raises InputError if missing, damaged, too
-    large, in colour, or of 8 bits.
-    """
-    if Path(path).suffix.lower() == ".npy":
-        raw = _read_npy(path)
-    else:
-        image = _open(path)
-        if image.mode == "L":
-            raise InputError(
-                f"{path}: 8 bits a pixel are a picture of the depth, not the depth: give the "
-                "16-bit image of the sensor"
-            )
-        if not image.mode.startswith(("I", "F")):
-            raise InputError(
-                f"{path}: a colour image (mode {image.mode}), not depth: are --rgb and --depth "
-                "swapped?"
-            )
-        raw = np.array(image)
-    if raw.ndim != 2 or raw.dtype.kind not in "uif":
-        raise InputError(f"{path}: depth must be (height, width) numbers, not {raw.shape}")
-    return raw
-
-
-def to_metres(raw, unit=None, name="depth"):
+def to_metres(raw: np.ndarray, unit: str | None = None, name: str | Path = "depth") -> Depth:
     """Depth in metres, of whatever unit.
 
     raw: (H, W) numbers; 0, 65535, NaN and infinity are not measured.
     unit: a key of UNITS, or the number of units in a metre (1000 for mm). None: metres for floats,
     millimetres for integers, refused too where the numbers speak for another unit that fits.
-    Returns Depth. Raises InputError for depths that no room has, saying which unit would fit.
+    Raises InputError for depths that no room has, saying which unit would fit.
     """
     raw = np.asarray(raw)
     if raw.ndim != 2 or raw.dtype.kind not in "uif":
@@ -120,7 +76,7 @@ def to_metres(raw, unit=None, name="depth"):
     return Depth(depth, belief)
 
 
-def _check_values(values, size, name):
+def _check_values(values: np.ndarray, size: int, name: str | Path) -> None:
     if values.size < MIN_MEASURED * size or not values.size:
         raise InputError(
             f"{name}: {values.size} of {size} pixels are measured (not 0, {INVALID} or NaN): is it "
@@ -138,7 +94,7 @@ def _check_values(values, size, name):
         )
 
 
-def _convert(values, unit, name):
+def _convert(values: np.ndarray, unit: str, name: str | Path) -> np.ndarray:
     if unit == "sscnet":
         if values.dtype.kind == "f" or values.max() > 65535:
             return np.zeros(1)
@@ -158,12 +114,12 @@ def _convert(values, unit, name):
     return values.astype(np.float32) / np.float32(per_metre)
 
 
-def _plausible(metres):
+def _plausible(metres: np.ndarray) -> bool:
     low, high = MEDIAN_RANGE
     return low <= np.median(metres) <= high and np.percentile(metres, 98) >= MIN_FARTHEST
 
 
-def _grain(values):
+def _grain(values: np.ndarray) -> str | None:
     """The unit that the numbers' common divisor speaks for, or None."""
     if values.dtype.kind == "f":
         return None
@@ -172,47 +128,7 @@ def _grain(values):
     return "tum" if np.mean(values % 5 == 0) > 0.995 else None
 
 
-def _advice(others):
+def _advice(others: list[str]) -> str:
     if not others:
         return "no known unit fits, is it depth at all?"
     return "these fit: " + ", ".join(f"--depth-unit {u} ({UNITS[u]})" for u in others)
-
-
-def _open(path):
-    """An image, decoded whole; InputError for anything else."""
-    try:
-        if Path(path).stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: larger than {_MAX_BYTES >> 20} MiB")
-        with Image.open(path) as image:
-            width, height = image.size
-            # The header is judged before what it promises is allocated.
-            if width * height > MAX_PIXELS:
-                raise InputError(f"{path}: {width}x{height} pixels are more than {MAX_PIXELS}")
-            image.load()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except InputError:
-        raise
-    except Exception as error:  # each image format of the library raises its own types
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: not an image, or damaged ({reason}); get it again") from None
-    return image
-
-
-def _read_npy(path):
-    try:
-        if Path(path).stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: larger than {_MAX_BYTES >> 20} MiB")
-        raw = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except InputError:
-        raise
-    except Exception as error:  # NumPy's reader of headers raises those of Python's own
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: not a NumPy array ({reason})") from None
-    if not isinstance(raw, np.ndarray):
-        raise InputError(f"{path}: an .npz, not a NumPy array: give its array as .npy")
-    if raw.size > MAX_PIXELS:
-        raise InputError(f"{path}: {raw.size} values are more than {MAX_PIXELS} pixels")
-    return np.array(raw) if raw.dtype.kind in "uif" else raw

@@ -49,13 +49,18 @@ class EstimatedPose(NamedTuple):
     belief: str  # for the user
 
 
-def estimate_pose(depth, K, gravity=None, height=None):
+def estimate_pose(
+    depth: np.ndarray,
+    K: np.ndarray,
+    gravity: np.ndarray | None = None,
+    height: float | None = None,
+) -> EstimatedPose:
     """Pose of a camera from what it measured of floor and walls.
 
     depth: (H, W) metres, 0 = not measured; K: (3, 3); gravity: (3,) its direction in the camera's
     frame (x right, y down, z forward), of any length, where it is known; height: metres of the
     camera above the floor, where it is known or no floor is in view.
-    Returns EstimatedPose. Raises InputError if there is no floor, or no plausible room.
+    Raises InputError if there is no floor, or no plausible room.
     """
     faces = find_faces(check_depth(depth), np.asarray(K, np.float64))
     if len(faces.points) < 100:
@@ -91,7 +96,7 @@ def estimate_pose(depth, K, gravity=None, height=None):
     return EstimatedPose(pose_from_gravity(gravity, height, yaw), confidence, area, aligned, belief)
 
 
-def pose_from_gravity(gravity, height, yaw=0.0):
+def pose_from_gravity(gravity: np.ndarray, height: float, yaw: float = 0.0) -> np.ndarray:
     """(4, 4) float32 pose of a camera at a height over the floor.
 
     gravity: (3,) its direction in the camera's frame; height: metres; yaw: degrees that the camera
@@ -108,7 +113,7 @@ def pose_from_gravity(gravity, height, yaw=0.0):
     return pose
 
 
-def check_gravity(gravity):
+def check_gravity(gravity: np.ndarray) -> np.ndarray:
     """Return gravity's direction as a (3,) unit vector; InputError unless the camera is upright."""
     gravity = np.asarray(gravity, np.float64)
     length = np.linalg.norm(gravity)
@@ -125,7 +130,7 @@ def check_gravity(gravity):
     return gravity
 
 
-def grid_pose(pose):
+def grid_pose(pose: np.ndarray) -> np.ndarray:
     """The pose that places the grid, from a given camera-to-world pose with Z up, floor at z = 0.
 
     The camera is put above (0, 0), and the world turned by quarters (walls stay aligned) until the
@@ -151,8 +156,8 @@ def grid_pose(pose):
     return placed
 
 
-def find_faces(depth, K):
-    """Planar patches of a depth image. depth: (H, W) metres, K: (3, 3). Returns Faces.
+def find_faces(depth: np.ndarray, K: np.ndarray) -> Faces:
+    """Planar patches of a depth image. depth: (H, W) metres, K: (3, 3).
 
     In each window a plane is fitted to the inverse depths: there, a plane is linear in the pixel,
     and the noise of structured light and stereo is even.
@@ -165,7 +170,7 @@ def find_faces(depth, K):
     v, u = np.indices(depth.shape, dtype=np.float64)
     x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
 
-    def window_mean(values):
+    def window_mean(values: np.ndarray) -> np.ndarray:
         mean = cv2.boxFilter(values, -1, (window, window), borderType=cv2.BORDER_CONSTANT)
         return mean[step // 2 :: step, step // 2 :: step].reshape(-1)
 
@@ -201,7 +206,7 @@ def find_faces(depth, K):
     return Faces(all_rays[near > 0] * near[near > 0, None], points, normals, areas)
 
 
-def _gravity_of_faces(faces):
+def _gravity_of_faces(faces: Faces) -> np.ndarray:
     """The unit direction near the image's down that fits most faces, parallel or perpendicular."""
     candidates = -faces.normals[faces.normals[:, 1] < -np.cos(np.radians(MAX_TILT))]
     if len(candidates) < 20:
@@ -216,7 +221,7 @@ def _gravity_of_faces(faces):
     return _refined(faces, candidates[np.argmax(votes * candidates[:, 1])])
 
 
-def _refined(faces, gravity):
+def _refined(faces: Faces, gravity: np.ndarray) -> np.ndarray:
     """The direction near a first one that fits most faces; the first, if none is level."""
     for limit in np.radians([10, 10, 8, 8]):
         cosine = np.abs(faces.normals @ gravity)
@@ -233,7 +238,7 @@ def _refined(faces, gravity):
     return gravity
 
 
-def _find_floor(faces, gravity):
+def _find_floor(faces: Faces, gravity: np.ndarray) -> np.ndarray:
     """Which faces are the floor's: (n,) bool."""
     # Hardly anything is below a floor. The margin: floors are wavy where they are far.
     lowest = np.quantile(faces.measured @ gravity, 1 - MAX_BELOW_FLOOR)
@@ -251,7 +256,7 @@ def _find_floor(faces, gravity):
     return floor & (np.abs(height - peak) < 0.08)
 
 
-def _yaw_of_walls(faces, gravity):
+def _yaw_of_walls(faces: Faces, gravity: np.ndarray) -> tuple[float, bool]:
     """Degrees that the camera is turned to the left of the walls' nearest axis, and whether there
     are such walls; (0, False) without."""
     level = pose_from_gravity(gravity, 1)[:3, :3]

@@ -27,7 +27,7 @@ def draw_overview(scenes):
     for row, scene in zip(axes, scenes, strict=True):
         label = nyu.read_label(scene.label)
         pose, origin = recover_pose(nyu.read_mapping(scene.mapping))
-        row[0].imshow(nyu.read_image(scene.image)[..., ::-1])
+        row[0].imshow(nyu.read_image(scene.image))
         row[0].imshow(_render(label, NYU_INTRINSICS, pose, origin), alpha=0.55)
         row[0].set_title(f"{scene.name}: image and labels")
         _draw_cuts(row[1:3], nyu.read_tsdf(scene.tsdf), "TSDF")

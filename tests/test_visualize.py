@@ -25,7 +25,7 @@ from config import load_config, to_plain
 from constants import CLASS_COLORS, CLASS_NAMES, GRID, IGNORE_INDEX, NO_PIXEL, VOXEL_SIZE
 from datasets.geometry import NYU_INTRINSICS, grid_origin
 from datasets.nyu import NYUDataset
-from datasets.tsdf import raycast_labels
+from datasets.raycast import raycast_labels
 from datasets.voxels import mapping_from_depth
 from errors import InputError
 from models import build_model

@@ -27,7 +27,7 @@ from constants import (
 )
 from datasets.geometry import NYU_INTRINSICS
 from datasets.poses import recover_pose
-from datasets.tsdf import raycast_labels
+from datasets.raycast import raycast_labels
 from datasets.voxels import is_occupied
 from errors import InputError
 from utils.files import atomic_file, write_text

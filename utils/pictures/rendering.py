@@ -4,12 +4,10 @@ Axes, units and voxel order are defined in datasets/geometry.py.
 """
 
 import numpy as np
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
 
 from constants import IMAGE_SIZE, VOXEL_SIZE
 from datasets.geometry import WORLD_OF_ARRAY
-from datasets.tsdf import facing_triangles
+from datasets.raycast import Faces, RayTarget, camera_rays, exposed_faces
 
 # Light on faces that look along +-X, +-height, +-forward: three shades make cubes of squares.
 _FACE_LIGHT = np.array([0.80, 1.0, 0.90])
@@ -19,22 +17,27 @@ _EDGE_WIDTH, _EDGE_LIGHT = 0.07, 0.82  # the rim of every face, which keeps voxe
 _MARGIN = 0.03  # of the picture, on each side
 
 
-def render_voxels(solid, colors, K, pose, origin, size=IMAGE_SIZE, samples=2):
+def render_voxels(
+    solid: np.ndarray,
+    colors: np.ndarray,
+    K: np.ndarray,
+    pose: np.ndarray,
+    origin: np.ndarray,
+    size: tuple[int, int] = IMAGE_SIZE,
+    samples: int = 2,
+) -> np.ndarray:
     """Solid voxels as a camera sees them, with transparent background.
 
     solid: (60, 36, 60) bool; colors: (60, 36, 60, 3) uint8 RGB; K: (3, 3) for the picture's size;
     pose: (4, 4) camera to world; origin: (3,) metres; size: (height, width); samples: rays a pixel
-    along each axis.
-    Returns (height, width, 4) uint8 RGBA.
+    along each axis. Returns (height, width, 4) uint8 RGBA.
     """
     camera, rays = _rays(K, pose, origin, size, samples)
-    triangles = facing_triangles(solid, camera)
-    faces = _first_faces(triangles, camera, rays)
-    hit = np.flatnonzero(faces >= 0)
+    faces, first = _first_faces(solid, camera, rays)
+    hit = np.flatnonzero(first >= 0)
     shaded = np.zeros((len(rays), 4), np.float32)
     shaded[hit, 3] = 255
-    if len(hit):
-        shaded[hit, :3] = _shade(solid, colors, triangles, camera, faces[hit], rays[hit])
+    shaded[hit, :3] = _shade(solid, colors, faces, camera, first[hit], rays[hit])
 
     shaded = shaded.reshape(size[0], samples, size[1], samples, 4)
     mean = sum(shaded[:, i, :, j] for i, j in np.ndindex(samples, samples)) / samples**2
@@ -77,55 +80,55 @@ def look_at_voxels(solid, origin, azimuth, elevation, size=IMAGE_SIZE):
     return K, pose
 
 
-def seen_voxels(solid, K, pose, origin, size):
+def seen_voxels(
+    solid: np.ndarray, K: np.ndarray, pose: np.ndarray, origin: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
     """The voxels that at least one pixel shows: (60, 36, 60) bool. Arguments as render_voxels."""
     camera, rays = _rays(K, pose, origin, size, samples=1)
-    triangles = facing_triangles(solid, camera)
-    faces = np.unique(_first_faces(triangles, camera, rays))
-    voxels, _ = _voxels_of_faces(triangles, camera, faces[faces >= 0])
+    faces, first = _first_faces(solid, camera, rays)
     seen = np.zeros(solid.shape, bool)
-    seen[tuple(voxels.T)] = True
+    seen[tuple(faces.voxels[first[first >= 0]].T)] = True
     return seen
 
 
-def _rays(K, pose, origin, size, samples):
+def _rays(
+    K: np.ndarray, pose: np.ndarray, origin: np.ndarray, size: tuple[int, int], samples: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Camera (3,) and rays (n, 3), float32, in voxels from the origin, in array axes."""
     camera = ((pose[:3, 3] - origin) / VOXEL_SIZE)[WORLD_OF_ARRAY]
     axes = pose[WORLD_OF_ARRAY, :3]  # columns: right, down, forward
-    # Pixel centres are whole numbers; samples lie evenly around them.
-    v, u = ((np.arange(n * samples) + 0.5) / samples - 0.5 for n in size)
-    down = ((v - K[1, 2]) / K[1, 1])[:, None] * axes[:, 1]
-    right = ((u - K[0, 2]) / K[0, 0])[:, None] * axes[:, 0]
-    rays = down.astype(np.float32)[:, None] + (right + axes[:, 2]).astype(np.float32)
+    rays = camera_rays(np.asarray(K, np.float64), size, samples)
+    # The sum of a term a row and a term a column: a third of the time of a product a ray.
+    down = rays[:, :1, 1:2] * axes[:, 1]
+    right = rays[:1, :, :1] * axes[:, 0]
+    rays = down.astype(np.float32) + (right + axes[:, 2]).astype(np.float32)
     return camera.astype(np.float32), rays.reshape(-1, 3)
 
 
-def _first_faces(triangles, camera, rays):
-    """Number of the face of facing_triangles that each ray meets first: (n,) int, -1 none."""
-    if not len(triangles):
-        return np.full(len(rays), -1)
-    scene = EmbreeScene()
-    TriangleMesh(scene, triangles)
+def _first_faces(
+    solid: np.ndarray, camera: np.ndarray, rays: np.ndarray
+) -> tuple[Faces, np.ndarray]:
+    """The faces turned to the camera, and which of them each ray meets first: (n,) int, -1 none."""
+    faces = exposed_faces(solid, camera)
+    if not len(faces.axis):
+        return faces, np.full(len(rays), -1)
     # Two triangles a face; -1 // 2 stays -1.
-    return scene.run(np.tile(camera, (len(rays), 1)), rays, query="INTERSECT") // 2
+    return faces, RayTarget(faces.triangles()).first(camera, rays) // 2
 
 
-def _voxels_of_faces(triangles, camera, faces):
-    """Voxel (n, 3) and axis (n,) of faces, given by their number, of facing_triangles."""
-    corners = triangles[2 * faces]  # (n, 3 corners, 3)
-    voxels = corners[:, 0].astype(np.int64)
-    axis = (corners == corners[:, :1]).all(axis=1).argmax(axis=1)
-    rows = np.arange(len(faces))
-    voxels[rows, axis] -= corners[rows, 0, axis] < camera[axis]  # an upper face
-    return voxels, axis
-
-
-def _shade(solid, colors, triangles, camera, faces, rays):
-    """Colours (n, 3) in 0..255 where rays (n, 3) meet faces (n,)."""
-    faces, inverse = np.unique(faces, return_inverse=True)
-    voxels, axis = _voxels_of_faces(triangles, camera, faces)
-    plane = triangles[2 * faces, 0][np.arange(len(faces)), axis]
-    outward = np.where(plane < camera[axis], 1, -1)
+def _shade(
+    solid: np.ndarray,
+    colors: np.ndarray,
+    faces: Faces,
+    camera: np.ndarray,
+    met: np.ndarray,
+    rays: np.ndarray,
+) -> np.ndarray:
+    """Colours (n, 3) in 0..255 where rays (n, 3) meet faces, met: (n,) their numbers."""
+    met, inverse = np.unique(met, return_inverse=True)
+    voxels, axis, side, corners = (of_faces[met] for of_faces in faces)
+    plane = corners[np.arange(len(met)), 0, axis]
+    outward = 2 * side - 1
     light = _FACE_LIGHT[axis] * np.where((axis == 1) & (outward < 0), _FROM_BELOW, 1)
     base = (colors[tuple(voxels.T)] * light[:, None]).astype(np.float32)
 
@@ -133,16 +136,16 @@ def _shade(solid, colors, triangles, camera, faces, rays):
     first, second = np.array([[1, 2], [0, 2], [0, 1]])[axis].T  # the axes along the face
     free = voxels + outward[:, None] * unit[axis] + 2  # the cell that the face looks into
     padded = np.pad(solid, 2)
-    corner_light = np.empty((2, 2, len(faces)), np.float32)
+    corner_light = np.empty((2, 2, len(met)), np.float32)
     for i, j in np.ndindex(2, 2):
         a, b = (2 * i - 1) * unit[first], (2 * j - 1) * unit[second]
         beside, above, across = (padded[tuple((free + d).T)].astype(int) for d in (a, b, a + b))
         around = np.where(beside & above, 3, beside + above + across)
         corner_light[i, j] = 1 - _CORNER_SHADOW * around
 
-    def along(axes):
+    def along(axes: np.ndarray) -> np.ndarray:
         """Where the ray meets the face, 0..1 from the voxel's lower corner along these axes."""
-        start = (camera[axes] - voxels[np.arange(len(faces)), axes]).astype(np.float32)
+        start = (camera[axes] - voxels[np.arange(len(met)), axes]).astype(np.float32)
         return (start[inverse] + distance * rays[rows, axes[inverse]]).clip(0, 1)
 
     rows = np.arange(len(rays))

@@ -29,9 +29,10 @@ from models.checkpoints import load_strictly, read_checkpoint
 from utils import distributed
 from utils.evaluation import autocast, to_device
 from utils.files import atomic_file
+from utils.pictures.exhibit import Exhibit
 from utils.pictures.mesh import export_mesh, export_points
 from utils.pictures.page import save_page
-from utils.pictures.picture import SceneView, save_scene_picture
+from utils.pictures.picture import save_scene_picture
 
 MIN_IN_GRID = 0.05  # of the measured pixels must lie in the grid
 FORMATS = ("npz", "ply", "glb", "png", "html")
@@ -123,9 +124,9 @@ class Scene:
         writers[path.suffix](path)
 
     def view(self):
-        """The scene for utils/pictures/picture.py."""
+        """The scene for utils/pictures."""
         known = self.labels != IGNORE_INDEX
-        return SceneView(
+        return Exhibit(
             name=self.name,
             image=self.frame.view.image,
             mapping=self.frame.mapping,

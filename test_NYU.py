@@ -22,8 +22,9 @@ from utils.evaluation import evaluate
 from utils.files import write_text
 from utils.loading import loader_processes
 from utils.metrics import constant_prediction, format_table, protocol_rows, table_row
+from utils.pictures.exhibit import Exhibit
 from utils.pictures.page import save_page
-from utils.pictures.picture import SceneView, save_scene_picture, write_ply
+from utils.pictures.picture import save_scene_picture, write_ply
 from utils.run_folder import results_csv
 
 
@@ -40,7 +41,7 @@ def earlier_rows(folders: list[Path]) -> dict[str, list[float]]:
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Evaluate a checkpoint on the test scenes.")
     parser.add_argument("--pretrained_path", required=True, help="checkpoint, ours or original")
     parser.add_argument("--no-dump", action="store_true", help="write no PLY files")
@@ -60,22 +61,23 @@ def main():
     output = Path(cfg.output or Path("visual_pred") / run_name(args.pretrained_path))
     names = [scene.name for scene in dataset.scenes]
     dumped = set() if args.no_dump else set(names[: args.max_dump])
-    pictured, views = set(names[: args.pictures]), []
+    pictured = {scene.name: scene for scene in dataset.scenes[: args.pictures]}
+    exhibits = []
 
-    def dump(name, labels, batch):
+    def dump(name: str, labels: torch.Tensor, batch: dict) -> None:
         if name in dumped:
             # As in the original, a voxel outside the evaluated region is shown empty.
             shown = torch.where(batch["label_weight"][0], labels, 0)
             if not write_ply(output / f"{name}.ply", shown.cpu().numpy()):
                 print(f"{name}: no occupied voxel predicted, no PLY written")
         if name in pictured:
-            sample = {key: value[0] for key, value in batch.items()}
-            views.append(SceneView.from_sample(sample, labels))
-            save_scene_picture(output / f"{name}.png", views[-1])
+            exhibits.append(Exhibit.of_files(pictured[name], labels.cpu().numpy()))
+            save_scene_picture(output / f"{name}.png", exhibits[-1])
 
     precision, workers = cfg.train.precision, loader_processes(cfg)
     metrics, scenes = evaluate(model, dataset, volume, device, precision, workers, dump)
-    views = sorted(distributed.all_gather_lists(views), key=lambda view: names.index(view.name))
+    exhibits = distributed.all_gather_lists(exhibits)
+    exhibits.sort(key=lambda exhibit: names.index(exhibit.name))
     if distributed.is_main():
         scores = metrics.compute()
         rows = protocol_rows(scores)
@@ -88,7 +90,7 @@ def main():
         write_text(output / "results.csv", results_csv({"": scores}))
         by_scene = {scene.name: scene.metrics.compute() for scene in scenes}
         write_text(output / "scenes.csv", results_csv(by_scene))
-        save_page(output / "index.html", title, {"Scores in per cent": shown}, views)
+        save_page(output / "index.html", title, {"Scores in per cent": shown}, exhibits)
         print(f"written: {output}/index.html, results.json, results.csv, scenes.csv")
     distributed.cleanup()
 

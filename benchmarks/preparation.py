@@ -23,7 +23,8 @@ from scipy.ndimage import distance_transform_edt
 
 from constants import FINE_GRID, GRID
 from datasets.geometry import NYU_INTRINSICS, Frame, grid_origin
-from datasets.tsdf import raycast_labels, tsdf_from_depth
+from datasets.raycast import raycast_labels
+from datasets.tsdf import tsdf_from_depth
 from datasets.voxels import mapping_from_depth, read_bin, read_depth
 from errors import InputError, exit_on_input_error
 

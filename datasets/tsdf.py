@@ -4,27 +4,20 @@ Axes, units and voxel order are defined in datasets/geometry.py.
 """
 
 import numpy as np
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
 from scipy.ndimage import distance_transform_edt
 
-from constants import FINE_FACTOR, FINE_GRID, GRID, IMAGE_SIZE, VOXEL_SIZE
+from constants import FINE_FACTOR, FINE_GRID, GRID
 from datasets.geometry import (
     FINE_VOXEL_SIZE,
     NYUCAD_INTRINSICS,
     WORLD_OF_ARRAY,
     Frame,
-    check_pose,
 )
-from datasets.voxels import is_occupied
-from errors import InputError
+from datasets.raycast import raycast_labels
 
 TRUNCATION = 12  # fine voxels: 24 cm
 DEPTH_RANGE = (0.5, 8.0)  # metres in which the sensor is trusted; other pixels say nothing
 SIGN_TOLERANCE = 1e-4  # metres: a corner this close behind the surface still counts as in front
-# Ray-cast depth lies this far (metres along z) behind the face that the ray enters, so that its
-# point is in the occupied voxel and not, by rounding, in the free one before it.
-FACE_NUDGE = 1e-4
 
 
 def tsdf_from_depth(
@@ -123,53 +116,3 @@ def _nearest_occupied(occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     free[tuple((occupied - low).T)] = False
     nearest = distance_transform_edt(free, return_distances=False, return_indices=True)
     return nearest, low[:, None], high[:, None]
-
-
-def raycast_labels(labels, K, pose, origin):
-    """Perfect depth of a label volume: (480, 640) float32 metres along z, 0 for rays that miss.
-
-    labels: (60, 36, 60) or (240, 144, 240); 0 and 255 are free, all else is solid. A camera inside
-    a solid voxel sees out of it. K, pose, origin as in tsdf_from_depth. Depths are FACE_NUDGE
-    behind the face. Raises InputError for an unusable pose or volume.
-    """
-    labels, pose = np.asarray(labels), check_pose(pose)
-    if labels.shape not in (GRID, FINE_GRID):
-        raise InputError(f"labels must be {GRID} or {FINE_GRID}, not {labels.shape}")
-    solid = is_occupied(labels)
-    size = VOXEL_SIZE * GRID[0] / labels.shape[0]
-    # Coordinates are metres from the origin, in the order of the array's axes.
-    camera = (pose[:3, 3] - np.asarray(origin, dtype=np.float32))[WORLD_OF_ARRAY]
-    triangles = facing_triangles(solid, camera / size) * np.float32(size)
-    if not len(triangles):
-        return np.zeros(IMAGE_SIZE, dtype=np.float32)
-
-    v, u = np.indices(IMAGE_SIZE, dtype=np.float32).reshape(2, -1)
-    # With z = 1 in the camera's frame, the distance along the ray is the depth.
-    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u)], axis=1)
-    rays = (rays @ pose[:3, :3].T)[:, WORLD_OF_ARRAY].astype(np.float32)
-    scene = EmbreeScene(robust=True)
-    TriangleMesh(scene, triangles)
-    depth = scene.run(np.tile(camera, (len(rays), 1)), rays, query="DISTANCE")
-    return np.where(depth < 1e4, depth + np.float32(FACE_NUDGE), 0).reshape(IMAGE_SIZE).astype("f4")
-
-
-def facing_triangles(solid, camera):
-    """The exposed faces of solid voxels that are turned to the camera, two triangles each.
-
-    solid: (a, b, c) bool; camera: (3,) in voxels. Returns (n, 3, 3) float32 corners in voxels.
-    """
-    padded = np.pad(solid, 1)
-    quads = []
-    for axis in range(3):
-        for side in (0, 1):
-            neighbour = np.roll(padded, 1 if side == 0 else -1, axis)[1:-1, 1:-1, 1:-1]
-            voxels = np.argwhere(solid & ~neighbour).astype(np.float32)
-            plane = voxels[:, axis] + side
-            voxels = voxels[plane > camera[axis] if side == 0 else plane < camera[axis]]
-            corners = np.zeros((4, 3), dtype=np.float32)
-            corners[:, axis] = side
-            others = [a for a in range(3) if a != axis]
-            corners[:, others] = [[0, 0], [1, 0], [1, 1], [0, 1]]
-            quads.append(voxels[:, None] + corners)
-    quads = np.concatenate(quads)
-    return quads[:, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3, 3)

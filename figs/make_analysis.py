@@ -27,7 +27,8 @@ from utils.evaluation import evaluate  # noqa: E402
 from utils.files import atomic_file  # noqa: E402
 from utils.loading import loader_processes  # noqa: E402
 from utils.metrics import SSCMetrics  # noqa: E402
-from utils.pictures.picture import SceneView, render_volumes  # noqa: E402
+from utils.pictures.exhibit import Exhibit  # noqa: E402
+from utils.pictures.picture import render_volumes  # noqa: E402
 
 SHOWN = 10  # best and worst scenes
 PANEL = (240, 320)  # height, width of a picture of a scene
@@ -84,14 +85,16 @@ def draw_histograms(path: Path, sc_iou: list[float], ssc_miou: list[float]) -> N
     save(figure, path)
 
 
-def draw_scenes(path: Path, views: list[SceneView], captions: list[str]) -> None:
+def draw_scenes(path: Path, exhibits: list[Exhibit], captions: list[str]) -> None:
     """A row a scene, without what the camera saw."""
     titles = "Prediction", "Ground truth", "Errors"
     height, width = (side / 100 for side in PANEL)
-    figure = Figure(figsize=(3 * width, len(views) * height), dpi=100)
-    rows = figure.subplots(len(views), 3, squeeze=False, gridspec_kw={"wspace": 0, "hspace": 0.1})
-    for row, view, caption in zip(rows, views, captions, strict=True):
-        pictures = render_volumes(view, PANEL)
+    figure = Figure(figsize=(3 * width, len(exhibits) * height), dpi=100)
+    rows = figure.subplots(
+        len(exhibits), 3, squeeze=False, gridspec_kw={"wspace": 0, "hspace": 0.1}
+    )
+    for row, exhibit, caption in zip(rows, exhibits, captions, strict=True):
+        pictures = render_volumes(exhibit, PANEL)
         for axes, title in zip(row, titles, strict=True):
             axes.imshow(pictures[title])
             axes.set_axis_off()
@@ -100,7 +103,7 @@ def draw_scenes(path: Path, views: list[SceneView], captions: list[str]) -> None
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Pictures of what a network gets right and wrong.")
     parser.add_argument("--pretrained_path", required=True, help="checkpoint, ours or original")
     args = parse_settings(parser)
@@ -111,8 +114,8 @@ def main():
     output = Path(cfg.output or "visual_pred")
     predictions = {}
 
-    def keep(name, labels, _batch):
-        predictions[name] = labels.to("cpu", torch.uint8)
+    def keep(name: str, labels: torch.Tensor, _batch: dict) -> None:
+        predictions[name] = labels.to("cpu", torch.uint8).numpy()
 
     metrics, scenes = evaluate(
         model, dataset, volume, device, cfg.train.precision, loader_processes(cfg), keep
@@ -124,12 +127,12 @@ def main():
 
     order = np.argsort(ssc_miou)
     for name, indices in (("best", order[::-1][:SHOWN]), ("worst", order[:SHOWN])):
-        samples = [dataset[int(i)] for i in indices]
-        views = [SceneView.from_sample(s, predictions[s["name"]]) for s in samples]
+        shown = [dataset.scenes[i] for i in indices]
+        exhibits = [Exhibit.of_files(scene, predictions[scene.name]) for scene in shown]
         captions = [
             f"{scenes[i].name}: SC IoU {sc_iou[i]:.0f}, SSC mIoU {ssc_miou[i]:.0f}" for i in indices
         ]
-        draw_scenes(output / f"{name}.png", views, captions)
+        draw_scenes(output / f"{name}.png", exhibits, captions)
     print(f"written: {output}/confusion.png, scenes.png, best.png, worst.png")
 
 

@@ -2,11 +2,11 @@
 
     python prepare_rooms.py --out data/rooms_raw --train 0 --test 30 --keep-raw
     python figs/make_figures.py --pretrained_path checkpoint/rooms_student.pth \
-        --scenes NYU5007 --metrics logs/rooms_student/metrics.csv data.root=data/rooms_raw
+        --scenes NYU5007 data.root=data/rooms_raw
 
-Writes into figs/ (setting output) a picture a scene, named after it, and curves.png. The depth is
-that of the raw files where prepare_rooms.py kept them. Pictures of NYUv2 can be made too, but do
-not belong in the repository: its images are not ours to spread.
+Writes into figs/ (setting output) a picture a scene, named after it. The depth is that of the raw
+files where prepare_rooms.py kept them. Pictures of NYUv2 can be made too, but do not belong in the
+repository: its images are not ours to spread.
 """
 
 import argparse
@@ -22,16 +22,15 @@ from datasets import build_dataset  # noqa: E402
 from datasets.voxels import read_depth  # noqa: E402
 from errors import InputError, exit_on_input_error  # noqa: E402
 from utils.checkpoint import read_network  # noqa: E402
-from utils.pictures.curves import save_training_curves  # noqa: E402
-from utils.pictures.picture import SceneView, save_scene_picture  # noqa: E402
+from utils.pictures.exhibit import Exhibit  # noqa: E402
+from utils.pictures.picture import save_scene_picture  # noqa: E402
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Make the README's pictures.")
     parser.add_argument("--pretrained_path", required=True, help="checkpoint, ours or original")
     parser.add_argument("--scenes", nargs="+", help="test scenes; default: the first")
-    parser.add_argument("--metrics", help="metrics.csv of a run, to draw its curves")
     args = parse_settings(parser)
 
     # --scenes takes every word that follows, the settings too.
@@ -48,21 +47,18 @@ def main():
 
     written = []
     for name in names:
-        sample = dataset[index[name]]
-        view = SceneView.from_sample(sample, predict(model.eval(), sample, volume))
+        labels = predict(model.eval(), dataset[index[name]], volume)
+        exhibit = Exhibit.of_files(dataset.scenes[index[name]], labels.numpy())
         raw = Path(cfg.data.root) / "raw" / "NYUtest" / f"{name}_0000.png"
         if raw.exists():
-            view.depth = read_depth(raw)
+            exhibit.depth = read_depth(raw)
         written.append(output / f"{name}.png")
-        save_scene_picture(written[-1], view)
-    if args.metrics:
-        written.append(output / "curves.png")
-        save_training_curves(written[-1], args.metrics)
+        save_scene_picture(written[-1], exhibit)
     print(f"written: {', '.join(map(str, written))}")
 
 
 @torch.inference_mode()
-def predict(model, sample, volume):
+def predict(model: torch.nn.Module, sample: dict, volume: str) -> torch.Tensor:
     """Labels (60, 36, 60) of one sample."""
     inputs = (sample[key][None] for key in ("image", "mapping2d", volume))
     return model(*inputs).logits.argmax(dim=1)[0]

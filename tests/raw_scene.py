@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.geometry import grid_origin
-from datasets.tsdf import raycast_labels
+from datasets.raycast import raycast_labels
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 NYU = SHARED / "nyu" / "NYU"

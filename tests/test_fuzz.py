@@ -239,16 +239,6 @@ def read_preset(path):
     assert dict(flatten(load_config(path)))["train.lr"] >= 0
 
 
-def make_metrics(path):
-    path.write_text("epoch,loss,ssc_miou\n1,0.5,20.25\n2,0.25,\n3,0.125,22\n")
-
-
-def read_metrics(path):
-    from utils.pictures.curves import read_metrics
-
-    assert len(read_metrics(path)["epoch"])
-
-
 def make_ids(path):
     path.write_text("0001\nNYU0003\nNYU0007_rgb.png\n0012.npz\n")
 
@@ -275,7 +265,6 @@ FORMATS = {
     "original checkpoint": ("original.pth", make_original, read_weights, "zip"),
     "legacy checkpoint": ("legacy.pth", make_legacy, read_weights, "bytes"),
     "preset": ("preset.yaml", make_preset, read_preset, "text"),
-    "metrics": ("metrics.csv", make_metrics, read_metrics, "text"),
     "ids": ("train.txt", make_ids, read_ids, "text"),
 }
 
@@ -448,7 +437,6 @@ def main(folder, count, names):
 
     import datasets.nyu  # noqa: F401
     import models.checkpoints  # noqa: F401
-    import utils.pictures.curves  # noqa: F401
     import utils.preparation  # noqa: F401
 
     torch.set_num_threads(1)

@@ -14,7 +14,8 @@ from raw_scene import (
 
 from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, Frame, grid_origin
 from datasets.poses import read_poses
-from datasets.tsdf import fine_tsdf, raycast_labels, tsdf_from_depth, tsdf_from_labels
+from datasets.raycast import raycast_labels
+from datasets.tsdf import fine_tsdf, tsdf_from_depth, tsdf_from_labels
 from datasets.voxels import read_bin, read_depth
 from errors import InputError
 

@@ -2,7 +2,6 @@
 browser shows it."""
 
 import base64
-import csv
 import functools
 import html
 import json
@@ -18,21 +17,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from make_nyu import make_nyu_root
 
 from config import load_config, to_plain
 from constants import CLASS_COLORS, CLASS_NAMES, GRID, IGNORE_INDEX, NO_PIXEL, VOXEL_SIZE
 from datasets.geometry import NYU_INTRINSICS, grid_origin
 from datasets.nyu import NYUDataset
-from datasets.tsdf import raycast_labels
+from datasets.raycast import raycast_labels
 from datasets.voxels import mapping_from_depth
 from errors import InputError
 from models import build_model
 from utils.checkpoint import save_checkpoint
-from utils.pictures.curves import read_metrics, save_training_curves
+from utils.pictures.curves import save_training_curves
+from utils.pictures.exhibit import ERROR_COLORS, ERROR_NAMES, Exhibit
 from utils.pictures.page import save_page
-from utils.pictures.picture import ERROR_COLORS, ERROR_NAMES, SceneView, save_scene_picture
+from utils.pictures.picture import save_scene_picture
 from utils.pictures.rendering import look_at_voxels, render_voxels, seen_voxels
 
 FLOOR, WALL, CHAIR, BED, SOFA, TABLE = (
@@ -61,7 +60,7 @@ def room():
     return label, mapping
 
 
-def make_view(name="room", predicted=BED, **changes):
+def make_exhibit(name="room", predicted=BED, **changes):
     """The room, its sofa taken for something else, a chair predicted where nothing is evaluated."""
     label, mapping = room()
     prediction = np.where(label == SOFA, predicted, np.where(label == IGNORE_INDEX, 0, label))
@@ -75,7 +74,7 @@ def make_view(name="room", predicted=BED, **changes):
         "label": label,
         "evaluated": evaluated,
     }
-    return SceneView(name, **{**fields, **changes})
+    return Exhibit(name, **{**fields, **changes})
 
 
 def count(picture, color):
@@ -97,11 +96,15 @@ def heap():
     solid = np.zeros(GRID, bool)
     solid[20:40, 5:20, 20:40] = rng.random((20, 15, 20)) < 0.05
     origin = np.array([-1.0, 2.0, 0.5])
-    return solid, origin, look_at_voxels(solid, origin, 0.4, 0.6, size=(120, 160))
+    viewpoint = look_at_voxels(solid, 0.4, 0.6, size=(120, 160))
+    pose = viewpoint.pose.copy()
+    pose[:3, 3] += origin
+    return solid, viewpoint._replace(pose=pose, origin=origin)
 
 
-def march(solid, K, pose, origin, u, v):
+def march(solid, viewpoint, u, v):
     """The first solid voxel on the ray of a pixel, in small steps; None for none."""
+    K, pose, origin, _ = viewpoint
     ray = pose[:3, :3] @ [(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], 1]
     distances = np.arange(0, 15, 0.002)
     points = pose[:3, 3] + distances[:, None] * ray
@@ -113,16 +116,16 @@ def march(solid, K, pose, origin, u, v):
 
 
 def test_every_pixel_shows_the_first_voxel_on_its_ray(heap):
-    solid, origin, (K, pose) = heap
+    solid, viewpoint = heap
     colors = np.zeros((*GRID, 3), np.uint8)
     colors[..., 0] = 255
     codes = np.arange(1, solid.sum() + 1)
     colors[solid, 1] = codes * 255 // len(codes)  # green / red tells the voxel, whatever the shade
-    picture = render_voxels(solid, colors, K, pose, origin, size=(120, 160), samples=1)
+    picture = render_voxels(solid, colors, viewpoint, samples=1)
     rng = np.random.default_rng(0)
     wrong = background = 0
     for v, u in rng.integers(0, (120, 160), (400, 2)):
-        voxel = march(solid, K, pose, origin, u, v)
+        voxel = march(solid, viewpoint, u, v)
         red, green, _, alpha = picture[v, u].astype(int)
         if voxel is None or alpha == 0:
             background += 1
@@ -134,11 +137,11 @@ def test_every_pixel_shows_the_first_voxel_on_its_ray(heap):
 
 
 def test_seen_voxels_are_those_that_rays_meet(heap):
-    solid, origin, (K, pose) = heap
+    solid, viewpoint = heap
     size = (30, 40)
-    K = K * [[0.25], [0.25], [1]]
-    expected = {march(solid, K, pose, origin, u, v) for v, u in np.ndindex(size)} - {None}
-    seen = set(map(tuple, np.argwhere(seen_voxels(solid, K, pose, origin, size))))
+    viewpoint = viewpoint._replace(K=viewpoint.K * [[0.25], [0.25], [1]], size=size)
+    expected = {march(solid, viewpoint, u, v) for v, u in np.ndindex(size)} - {None}
+    seen = set(map(tuple, np.argwhere(seen_voxels(solid, viewpoint))))
     assert len(seen ^ expected) <= 0.03 * len(expected)
 
 
@@ -146,14 +149,13 @@ def test_lit_top_has_the_voxels_colour_and_samples_soften_its_outline():
     solid = np.zeros(GRID, bool)
     solid[30, 10, 30] = True
     colors = np.full((*GRID, 3), GREEN, np.uint8)
-    K, pose = look_at_voxels(solid, np.zeros(3), 0.0, np.radians(80))
-    picture = render_voxels(solid, colors, K, pose, np.zeros(3))
+    picture = render_voxels(solid, colors, look_at_voxels(solid, 0.0, np.radians(80)))
     assert count(picture, GREEN) > 50_000
     assert set(np.unique(picture[..., 3])) > {0, 255}
 
 
 def test_camera_frames_all_voxels_and_stands_above_them(heap):
-    solid, origin, (K, pose) = heap
+    solid, (K, pose, origin, _) = heap
     assert np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3))
     assert np.isclose(np.linalg.det(pose[:3, :3]), 1)
     assert np.isclose(np.arctan2(pose[0, 2], pose[1, 2]), 0.4)  # azimuth, from Y towards X
@@ -177,47 +179,46 @@ def test_errors_and_classes_voxel_by_voxel():
     prediction[0, 0, :7] = [SOFA, BED, 0, BED, 0, BED, BED]
     evaluated = np.ones(GRID, bool)
     evaluated[0, 0, 6] = False
-    view = make_view(label=label, prediction=prediction, evaluated=evaluated)
-    names = [ERROR_NAMES[kind] for kind in view.errors[0, 0, :7]]
+    exhibit = make_exhibit(label=label, prediction=prediction, evaluated=evaluated)
+    names = [ERROR_NAMES[kind] for kind in exhibit.errors[0, 0, :7]]
     assert names == ["correct", "wrong class", "missed", "hallucinated", "", "", ""]
-    assert not view.errors[1:].any()
-    assert view.classes[0, 0, :7].tolist() == [SOFA, SOFA, SOFA, BED, 0, BED, 0]
-    assert view.shown_label[0, 0, :7].tolist() == [SOFA, SOFA, SOFA, 0, 0, 0, 0]
-    assert view.shown_prediction[0, 0, :7].tolist() == [SOFA, BED, 0, BED, 0, BED, 0]
+    assert not exhibit.errors[1:].any()
+    assert exhibit.classes[0, 0, :7].tolist() == [SOFA, SOFA, SOFA, BED, 0, BED, 0]
+    assert exhibit.shown_label[0, 0, :7].tolist() == [SOFA, SOFA, SOFA, 0, 0, 0, 0]
+    assert exhibit.shown_prediction[0, 0, :7].tolist() == [SOFA, BED, 0, BED, 0, BED, 0]
 
 
 def test_visible_voxels_take_the_colour_of_their_pixel():
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     mapping = np.full(GRID, NO_PIXEL)
     mapping[3, 4, 5] = 17 * 640 + 23
-    view = make_view(image=image, mapping=mapping)
-    assert np.argwhere(view.visible).tolist() == [[3, 4, 5]]
-    assert view.visible_colors[3, 4, 5].tolist() == image[17, 23].tolist()
+    exhibit = make_exhibit(image=image, mapping=mapping)
+    assert np.argwhere(exhibit.visible).tolist() == [[3, 4, 5]]
+    assert exhibit.visible_colors[3, 4, 5].tolist() == image[17, 23].tolist()
 
 
-def test_view_of_a_sample_is_what_the_files_hold(tmp_path):
+def test_exhibit_of_files_is_what_they_hold(tmp_path):
     root = make_nyu_root(tmp_path, train=0, test=1, cad=False)
-    sample = NYUDataset(root, "test")[0]
-    prediction = torch.full(GRID, BED)
-    view = SceneView.from_sample(sample, prediction)
+    (scene,) = NYUDataset(root, "test").scenes
+    exhibit = Exhibit.of_files(scene, np.full(GRID, BED))
     image = cv2.imread(str(root / "test" / "RGB" / "NYU0001_rgb.png"))[..., ::-1]
-    assert view.name == "NYU0001" and np.array_equal(view.image, image)
+    assert exhibit.name == "NYU0001" and np.array_equal(exhibit.image, image)
     label = np.load(root / "Label" / "0001.npz")["arr_0"].reshape(GRID)
     weight = np.load(root / "TSDF" / "0001.npz")["arr_1"].reshape(GRID)
-    assert np.array_equal(view.label, label)
-    assert np.array_equal(view.evaluated, (weight == 1) & (label != IGNORE_INDEX))
-    assert (view.prediction == BED).all()
+    assert np.array_equal(exhibit.label, label)
+    assert np.array_equal(exhibit.evaluated, (weight == 1) & (label != IGNORE_INDEX))
+    assert (exhibit.prediction == BED).all()
 
 
 def test_camera_is_recovered_and_missing_where_none_fits(tmp_path):
-    view = make_view()
-    pose, origin = view.camera
-    assert pose[2, 3] == pytest.approx(1.4, abs=0.02) and view.azimuth <= np.radians(31)
+    exhibit = make_exhibit()
+    pose, origin = exhibit.camera
+    assert pose[2, 3] == pytest.approx(1.4, abs=0.02) and exhibit.azimuth <= np.radians(31)
     assert np.allclose(origin, [-2.4, 3.4 * np.cos(np.radians(15)) - 2.4, -0.05], atol=0.05)
     root = make_nyu_root(tmp_path, train=0, test=1, cad=False)  # its camera is orthographic
-    view = SceneView.from_sample(NYUDataset(root, "test")[0], torch.zeros(GRID, dtype=torch.int64))
-    assert view.camera is None
-    save_scene_picture(tmp_path / "scene.png", view)
+    exhibit = Exhibit.of_files(NYUDataset(root, "test").scenes[0], np.zeros(GRID, int))
+    assert exhibit.camera is None
+    save_scene_picture(tmp_path / "scene.png", exhibit)
     assert count(read_png(tmp_path / "scene.png"), CLASS_COLORS[FLOOR]) > 1000
 
 
@@ -227,15 +228,15 @@ def test_best_view_looks_past_what_hides_the_objects(side):
     label[28:32, 0:4, 40:44] = BED
     label[28 - side * 6 : 32 - side * 6, 0:34, 30:38] = WALL  # high, and before it on one side
     label[28:32, 0:34, 34:38] = WALL
-    view = make_view(label=label, prediction=label)
-    view.camera = (np.eye(4)[[0, 2, 1, 3]], np.zeros(3))
+    exhibit = make_exhibit(label=label, prediction=label)
+    exhibit.camera = (np.eye(4)[[0, 2, 1, 3]], np.zeros(3))
     # From X < 0 the camera looks towards X > 0: a positive azimuth.
-    assert np.sign(view.azimuth) == -side
+    assert np.sign(exhibit.azimuth) == -side
 
 
 def test_shape_is_checked():
     with pytest.raises(InputError, match="room: mapping must be"):
-        make_view(mapping=np.zeros((60, 60, 36), int))
+        make_exhibit(mapping=np.zeros((60, 60, 36), int))
 
 
 # ---- PNG
@@ -245,8 +246,8 @@ def test_shape_is_checked():
 def pictures(tmp_path_factory):
     """The room's picture with and without ground truth."""
     folder = tmp_path_factory.mktemp("pictures")
-    save_scene_picture(folder / "new" / "truth.png", make_view())
-    save_scene_picture(folder / "frame.png", make_view(label=None))
+    save_scene_picture(folder / "new" / "truth.png", make_exhibit())
+    save_scene_picture(folder / "frame.png", make_exhibit(label=None))
     return read_png(folder / "new" / "truth.png"), read_png(folder / "frame.png")
 
 
@@ -271,14 +272,14 @@ def test_picture_without_truth_has_no_panels_for_it(pictures):
     assert frame.shape[1] < picture.shape[1]  # two columns instead of three, no hole
 
 
-def empty_view(**changes):
+def empty_exhibit(**changes):
     """Nothing seen and nothing predicted: quickly drawn."""
     nothing = {"prediction": np.zeros(GRID, int), "mapping": np.full(GRID, NO_PIXEL)}
-    return make_view(label=None, evaluated=None, **nothing, **changes)
+    return make_exhibit(label=None, evaluated=None, **nothing, **changes)
 
 
 def test_picture_of_nothing_shows_the_image(tmp_path):
-    save_scene_picture(tmp_path / "empty.png", empty_view())
+    save_scene_picture(tmp_path / "empty.png", empty_exhibit())
     assert count(read_png(tmp_path / "empty.png"), GREEN) > 0.98 * PANEL  # but for its frame
 
 
@@ -286,7 +287,7 @@ def test_given_depth_is_drawn(tmp_path):
     depth = np.zeros((480, 640), np.float32)
     depth[:, 320:] = np.linspace(1, 3, 320)
     for name, array in {"a": depth, "b": np.zeros_like(depth)}.items():
-        save_scene_picture(tmp_path / f"{name}.png", empty_view(depth=array))
+        save_scene_picture(tmp_path / f"{name}.png", empty_exhibit(depth=array))
     a, b = read_png(tmp_path / "a.png"), read_png(tmp_path / "b.png")
     different = (a != b).any(axis=-1).sum()
     assert 0.95 * PANEL / 2 < different < 1.05 * PANEL / 2
@@ -295,60 +296,35 @@ def test_given_depth_is_drawn(tmp_path):
 def test_unwritable_picture_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="scene.png cannot be written"):
-        save_scene_picture(tmp_path / "file" / "scene.png", empty_view())
+        save_scene_picture(tmp_path / "file" / "scene.png", empty_exhibit())
 
 
 # ---- curves
 
-HEADER = ["epoch", "lr", "loss_3d", "loss_2d", "total", "seconds", "sc_iou", "ssc_miou"]
-
-
-def write_csv(path, rows, header=HEADER):
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
-    return path
-
-
-def test_metrics_are_read_with_gaps(tmp_path):
-    rows = [[1, 0.1, 2, 3, 4, 5, "", ""], [2, 0.05, 1, 2, 3, 5, 60.5, 20]]
-    columns = read_metrics(write_csv(tmp_path / "metrics.csv", rows))
-    assert columns["epoch"].tolist() == [1, 2] and columns["lr"].tolist() == [0.1, 0.05]
-    assert np.isnan(columns["sc_iou"][0]) and columns["sc_iou"][1] == 60.5
-    rows[1][-2:] = "", ""
-    assert "ssc_miou" not in read_metrics(write_csv(tmp_path / "metrics.csv", rows))
+HISTORY = [
+    {"epoch": e, "lr": 0.1, "loss_3d": 2, "loss_2d": 3, "total": 4, "seconds": 5} for e in (1, 2, 3)
+]
 
 
 def test_curves_with_scores_have_a_panel_more(tmp_path):
-    one = [[1, 0.1, 2, 3, 4, 5, 60, 20]]
-    save_training_curves(tmp_path / "a.png", write_csv(tmp_path / "a.csv", one))
-    unscored = [[epoch, 0.1, 2, 3, 4, 5, "", ""] for epoch in (1, 2, 3)]
-    save_training_curves(tmp_path / "b.png", write_csv(tmp_path / "b.csv", unscored))
+    one = [HISTORY[0] | {"sc_iou": 60, "ssc_miou": 20}]
+    save_training_curves(tmp_path / "a.png", one)
+    save_training_curves(tmp_path / "b.png", HISTORY)
     a, b = read_png(tmp_path / "a.png"), read_png(tmp_path / "b.png")
     assert a.shape[0] == b.shape[0] and a.shape[1] == b.shape[1] * 3 // 2
     assert count(a, (31, 119, 180)) > 10  # matplotlib's first colour: one epoch is drawn, as a dot
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "epoch,lr\n",
-        "lr,total\n0.1,2\n",
-        "epoch,lr,total\n1,0.1\n",
-        "epoch,lr,total\n1,0.1,two\n",
-        "epoch,seconds\n1,3\n",
-        "epoch,total\n,3\n",
-        b"\x89PNG\r\n\xff\xfe",
-        None,
-    ],
-)
-def test_broken_metrics_are_one_clear_error(tmp_path, text):
-    path = tmp_path / "metrics.csv"
-    if text is not None:
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(InputError, match="metrics.csv: (not the metrics|neither|cannot be read)"):
-        save_training_curves(tmp_path / "curves.png", path)
-    assert not (tmp_path / "curves.png").exists()
+@pytest.mark.parametrize("gap", [{}, {"ssc_miou": float("nan")}])
+def test_curves_skip_epochs_without_a_number(tmp_path, gap):
+    scores = [{"ssc_miou": 10}, gap, {"ssc_miou": 30}]
+    history = [row | score for row, score in zip(HISTORY, scores, strict=True)]
+    save_training_curves(tmp_path / "gap.png", history)
+    history[1] |= {"ssc_miou": 20}
+    save_training_curves(tmp_path / "whole.png", history)
+    gap, whole = (read_png(tmp_path / f"{name}.png").astype(int) for name in ("gap", "whole"))
+    row, column = np.argwhere((np.abs(gap - whole) > 64).any(axis=-1)).T
+    assert 2 < np.ptp(row) < 15 and 2 < np.ptp(column) < 15  # a dot on the line that stays
 
 
 # ---- the README's pictures
@@ -359,11 +335,10 @@ def test_figures_of_a_checkpoint(tmp_path, monkeypatch, capsys):
     meta = {"epoch": 1, "config": to_plain(cfg), "input": "tsdf"}
     save_checkpoint(tmp_path / "debug.pth", build_model(cfg.model), meta)
     root = make_nyu_root(tmp_path, train=0, test=2, cad=False)
-    metrics = write_csv(tmp_path / "metrics.csv", [[1, 0.1, 2, 3, 4, 5, 60, 20]])
 
     def make(*scenes):
-        words = ["make_figures.py", "--pretrained_path", tmp_path / "debug.pth", "--metrics"]
-        words += [metrics, "--scenes", *scenes, f"data.root={root}", f"output={tmp_path / 'out'}"]
+        words = ["make_figures.py", "--pretrained_path", tmp_path / "debug.pth"]
+        words += ["--scenes", *scenes, f"data.root={root}", f"output={tmp_path / 'out'}"]
         monkeypatch.setattr(sys, "argv", list(map(str, words)))
         runpy.run_path(str(Path(__file__).parents[1] / "figs" / "make_figures.py"), {}, "__main__")
 
@@ -371,7 +346,7 @@ def test_figures_of_a_checkpoint(tmp_path, monkeypatch, capsys):
         make("NYU0001", "NYU0009")
     assert "error: NYU0009: no test scene of" in capsys.readouterr().err
     make("NYU0002")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"NYU0002.png", "curves.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"NYU0002.png"}
     image = cv2.imread(str(root / "test" / "RGB" / "NYU0002_rgb.png"))
     color, pixels = np.unique(image.reshape(-1, 3), axis=0, return_counts=True)
     most = color[pixels.argmax()][::-1]
@@ -406,10 +381,10 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "index.html"
-    second = make_view(EVIL, predicted=TABLE)
-    frame = make_view("frame", label=None)
+    second = make_exhibit(EVIL, predicted=TABLE)
+    frame = make_exhibit("frame", label=None)
     tables = {f"Scores {EVIL}": {f"paper {EVIL}": ROW}, "Baselines": {"empty": ROW, "wall": ROW}}
-    save_page(path, f"student {EVIL}", tables, [make_view(), second, frame])
+    save_page(path, f"student {EVIL}", tables, [make_exhibit(), second, frame])
     return path
 
 
@@ -430,26 +405,28 @@ def test_page_is_one_file_and_escapes_what_is_put_in(page):
 
 def test_page_holds_the_volumes(page):
     data = json.loads("".join(Page(page.read_text()).texts["data"]))
-    for scene, view in [
-        (data["scenes"][0], make_view()),
-        (data["scenes"][2], make_view(label=None)),
+    for scene, exhibit in [
+        (data["scenes"][0], make_exhibit()),
+        (data["scenes"][2], make_exhibit(label=None)),
     ]:
         packed = zlib.decompress(base64.b64decode(scene["volumes"]))
-        volumes = np.frombuffer(packed[: 4 * view.prediction.size], np.uint8).reshape(4, *GRID)
-        assert np.array_equal(volumes[0], view.prediction)
-        assert np.array_equal(volumes[1], view.evaluated)
-        assert np.array_equal(volumes[3], view.mapping != NO_PIXEL)
-        assert scene["hasTruth"] == (view.label is not None)
-        visible = (view.mapping != NO_PIXEL).sum()
-        assert len(packed) == view.prediction.size * (6 if scene["hasTruth"] else 4) + 3 * visible
+        volumes = np.frombuffer(packed[: 4 * exhibit.prediction.size], np.uint8).reshape(4, *GRID)
+        assert np.array_equal(volumes[0], exhibit.prediction)
+        assert np.array_equal(volumes[1], exhibit.evaluated)
+        assert np.array_equal(volumes[3], exhibit.mapping != NO_PIXEL)
+        assert scene["hasTruth"] == (exhibit.label is not None)
+        visible = (exhibit.mapping != NO_PIXEL).sum()
+        assert (
+            len(packed) == exhibit.prediction.size * (6 if scene["hasTruth"] else 4) + 3 * visible
+        )
         image = cv2.imdecode(np.frombuffer(base64.b64decode(scene["image"]), np.uint8), 1)
         assert np.abs(image[..., ::-1].astype(int) - GREEN).max() < 8
 
 
 def test_six_scenes_fit_two_megabytes_even_if_noisy(tmp_path):
     rng = np.random.default_rng(0)
-    noise = np.where(rng.random(GRID) < 0.2, rng.integers(0, 12, GRID), make_view().prediction)
-    save_page(tmp_path / "index.html", "noise", {}, [make_view(prediction=noise)])
+    noise = np.where(rng.random(GRID) < 0.2, rng.integers(0, 12, GRID), make_exhibit().prediction)
+    save_page(tmp_path / "index.html", "noise", {}, [make_exhibit(prediction=noise)])
     assert (tmp_path / "index.html").stat().st_size < 2e6 / 6
 
 

@@ -23,9 +23,10 @@ from models.network import CleanerS
 from utils.checkpoint import read_network
 from utils.distributed import autocast, to_device
 from utils.files import atomic_file
+from utils.pictures.exhibit import Exhibit
 from utils.pictures.mesh import export_mesh, export_points
 from utils.pictures.page import save_page
-from utils.pictures.picture import SceneView, save_scene_picture
+from utils.pictures.picture import save_scene_picture
 
 FORMATS = ("npz", "ply", "glb", "png", "html")
 
@@ -94,10 +95,10 @@ class CompletedScene:
             raise InputError(f"{path}: a scene is saved as {', '.join(writers)}")
         writers[path.suffix](path)
 
-    def view(self) -> SceneView:
-        """The scene for utils/pictures/picture.py."""
+    def view(self) -> Exhibit:
+        """The scene for utils/pictures."""
         known = self.labels != IGNORE_INDEX
-        return SceneView(
+        return Exhibit(
             name=self.name,
             image=self.frame.view.image,
             mapping=self.frame.mapping,

@@ -133,7 +133,7 @@ class RunFolder:
     def write_metrics(self, history: list[dict]) -> None:
         write_text(self.path / "metrics.csv", to_csv(history))
         if history:
-            save_training_curves(self.path / "curves.png", self.path / "metrics.csv")
+            save_training_curves(self.path / "curves.png", history)
 
     def write_results(self, scores: dict) -> None:
         write_text(self.path / "results.csv", results_csv({"": scores}))

@@ -8,6 +8,7 @@ import trimesh
 
 from constants import CLASS_COLORS
 from datasets.geometry import WORLD_OF_ARRAY
+from datasets.raycast import exposed_faces
 from errors import InputError
 from utils.files import atomic_file
 
@@ -16,38 +17,30 @@ _COLORS = np.array([(*color, 255) for color in CLASS_COLORS], np.uint8)
 _Y_UP = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]], float)
 
 
-def cube_mesh(labels, origin, voxel_size):
-    """The outer faces of occupied voxels: a trimesh.Trimesh in world metres, coloured by class.
+def cube_mesh(labels: np.ndarray, origin: np.ndarray, voxel_size: float) -> trimesh.Trimesh:
+    """The outer faces of occupied voxels, in world metres, coloured by class.
 
     labels: (X, Y, Z) int, 0 empty, 1..11 classes; origin: (3,) corner of voxel (0, 0, 0). Faces
     between two occupied voxels are left out; corners are not shared, so that faces keep their
     colours and edges. Without voxels the mesh is empty.
     """
-    padded = np.pad(labels > 0, 1)
-    corners, classes = [], []
-    for axis in range(3):
-        # The two other axes in cyclic order: the face's normal is then along +axis.
-        first, second = (axis + 1) % 3, (axis + 2) % 3
-        for side in (0, 1):
-            neighbour = np.roll(padded, 1 if side == 0 else -1, axis)[1:-1, 1:-1, 1:-1]
-            voxels = np.argwhere((labels > 0) & ~neighbour)
-            square = np.zeros((4, 3))
-            square[:, axis] = side
-            square[:, first], square[:, second] = [0, 1, 1, 0], [0, 0, 1, 1]
-            # World Y and Z are swapped in the array, which mirrors: the lower side keeps the order.
-            corners.append(voxels[:, None] + (square if side == 0 else square[::-1]))
-            classes.append(labels[tuple(voxels.T)])
-    corners = np.concatenate(corners)[..., WORLD_OF_ARRAY] * voxel_size + np.asarray(origin)
+    faces = exposed_faces(labels > 0)
+    corners = faces.corners.astype(np.float64)
+    # Normals point outwards: world Y and Z are swapped in the array, which mirrors.
+    corners[faces.side == 1] = corners[faces.side == 1, ::-1]
+    corners = corners[..., WORLD_OF_ARRAY] * voxel_size + np.asarray(origin)
     quads = np.arange(4 * len(corners)).reshape(-1, 4)
     return trimesh.Trimesh(
         vertices=corners.reshape(-1, 3),
         faces=quads[:, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3),
-        vertex_colors=np.repeat(_COLORS[np.concatenate(classes)], 4, axis=0),
+        vertex_colors=np.repeat(_COLORS[labels[tuple(faces.voxels.T)]], 4, axis=0),
         process=False,
     )
 
 
-def export_mesh(path, labels, origin, voxel_size):
+def export_mesh(
+    path: str | Path, labels: np.ndarray, origin: np.ndarray, voxel_size: float
+) -> None:
     """Write cube_mesh as .ply (binary, Z up) or .glb (Y up).
 
     Raises InputError if there is nothing to write, or the file cannot be written.
@@ -59,7 +52,7 @@ def export_mesh(path, labels, origin, voxel_size):
     _write(path, mesh, kind)
 
 
-def export_points(path, points, classes):
+def export_points(path: str | Path, points: np.ndarray, classes: np.ndarray) -> None:
     """Write coloured points, (n, 3) metres and (n,) classes 1..11, as a binary .ply.
 
     Raises InputError if there is nothing to write, or the file cannot be written.
@@ -67,7 +60,7 @@ def export_points(path, points, classes):
     _write(path, trimesh.PointCloud(points, colors=_COLORS[classes]), "ply")
 
 
-def _write(path, geometry, kind):
+def _write(path: str | Path, geometry: trimesh.Trimesh | trimesh.PointCloud, kind: str) -> None:
     if not len(geometry.vertices):
         raise InputError(f"{path}: no voxel is occupied, there is nothing to write")
     content = io.BytesIO()

@@ -16,31 +16,30 @@ import numpy as np
 from constants import CLASS_COLORS, CLASS_NAMES, GRID
 from utils.files import write_text
 from utils.metrics import COLUMNS
-from utils.pictures.picture import CEILING, ERROR_COLORS, ERROR_NAMES, SceneView
+from utils.pictures.exhibit import CEILING, ERROR_COLORS, ERROR_NAMES, Exhibit
 
 TEMPLATE = Path(__file__).with_name("page.html")
-_IMAGE_WIDTH = 480  # pixels
+_IMAGE_SIZE = 480, 360  # pixels: width, height
+_UNDERLINE = {
+    name: f' style="border-bottom: 4px solid rgb{color}"'
+    for name, color in zip(CLASS_NAMES, CLASS_COLORS, strict=True)
+}
 
 
 def save_page(
     path: str | Path,
     title: str,
     tables: dict[str, dict[str, list[float]]],
-    views: list[SceneView],
+    exhibits: list[Exhibit],
 ) -> None:
     """Write the page; about 80 kB a scene.
 
     A link can open a scene and a layer: index.html#scene=NYU0003&layer=truth, with layer
     prediction, truth, errors or visible, and all=1 to show what is not evaluated too.
 
-    Args:
-        path: the HTML file to write.
-        title: heading, such as the checkpoint's name and what it was evaluated on.
-        tables: caption -> {row name: utils.metrics.table_row}.
-        views: the scenes to show; may be empty.
-
-    Raises:
-        InputError: the file cannot be written.
+    title: heading, such as the checkpoint's name and what it was evaluated on; tables: caption ->
+    {row name: utils.metrics.table_row}; exhibits: may be empty. Raises InputError if the file
+    cannot be written.
     """
     data = {
         "grid": GRID,
@@ -49,7 +48,7 @@ def save_page(
         "ceiling": CEILING,
         "errors": ERROR_NAMES,
         "errorColors": ERROR_COLORS,
-        "scenes": [_scene(view) for view in views],
+        "scenes": [_scene(exhibit) for exhibit in exhibits],
     }
     parts = {
         "title": html.escape(title),
@@ -62,21 +61,19 @@ def save_page(
     write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template))
 
 
-def _scene(view: SceneView) -> dict:
+def _scene(exhibit: Exhibit) -> dict:
     """What the page's script needs of a scene; see `unpack` there for the order of the volumes."""
-    evaluated = np.ones(GRID) if view.evaluated is None else view.evaluated
-    volumes = [view.prediction, evaluated, view.classes, view.visible]
-    if view.label is not None:
-        volumes += [view.shown_label, view.errors]
+    has_truth = exhibit.label is not None
+    volumes = [exhibit.prediction, exhibit.evaluated, exhibit.classes, exhibit.visible]
+    volumes += [exhibit.shown_label, exhibit.errors] if has_truth else []
     packed = b"".join(volume.astype(np.uint8).tobytes() for volume in volumes)
-    packed += view.visible_colors[view.visible].tobytes()
-    height = round(_IMAGE_WIDTH * view.image.shape[0] / view.image.shape[1])
-    image = cv2.resize(view.image, (_IMAGE_WIDTH, height), interpolation=cv2.INTER_AREA)
+    packed += exhibit.visible_colors[exhibit.visible].tobytes()
+    image = cv2.resize(exhibit.image, _IMAGE_SIZE, interpolation=cv2.INTER_AREA)
     _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     return {
-        "name": view.name,
-        "azimuth": view.azimuth,
-        "hasTruth": view.label is not None,
+        "name": exhibit.name,
+        "azimuth": exhibit.azimuth,
+        "hasTruth": has_truth,
         "image": base64.b64encode(jpeg).decode(),
         "volumes": base64.b64encode(zlib.compress(packed, 9)).decode(),
     }
@@ -84,21 +81,12 @@ def _scene(view: SceneView) -> dict:
 
 def _table(caption: str, rows: dict[str, list[float]]) -> str:
     """An HTML table with one decimal, its class columns in the colours of the classes."""
-    head = "".join(f"<th{_underline(column)}>{html.escape(column)}</th>" for column in COLUMNS)
-    body = "".join(
-        f"<tr><th>{html.escape(name)}</th>"
-        + "".join(f"<td>{value:.1f}</td>" for value in values)
-        + "</tr>\n"
-        for name, values in rows.items()
-    )
+    head = "".join(f"<th{_UNDERLINE.get(name, '')}>{html.escape(name)}</th>" for name in COLUMNS)
+    body = ""
+    for name, values in rows.items():
+        cells = "".join(f"<td>{value:.1f}</td>" for value in values)
+        body += f"<tr><th>{html.escape(name)}</th>{cells}</tr>\n"
     return (
         f"<table><caption>{html.escape(caption)}</caption>\n"
         f"<thead><tr><th></th>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
     )
-
-
-def _underline(column: str) -> str:
-    if column not in CLASS_NAMES:
-        return ""
-    red, green, blue = CLASS_COLORS[CLASS_NAMES.index(column)]
-    return f' style="border-bottom: 4px solid rgb({red},{green},{blue})"'

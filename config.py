@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 from easydict import EasyDict
 
-from errors import InputError, exit_on_input_error
+from errors import InputError, exit_on_input_error, one_line
 
 DEFAULTS = {
     "seed": 0,  # of initialisation, order, augmentation, dropout and flips
@@ -93,7 +93,7 @@ RANGES = {
 }
 
 
-def _short(value) -> str:
+def _short(value: object) -> str:
     """What a user wrote, on one line, and never long: nested lists can have no end."""
     try:
         return reprlib.repr(value)
@@ -101,7 +101,7 @@ def _short(value) -> str:
         return "so many digits"
 
 
-def _convert(key: str, value, default, source: str):
+def _convert(key: str, value: object, default: object, source: str) -> object:
     """The value in the type of its default; 1e-3 is a string to YAML, but a number to us."""
     kind = type(default)
     wrong = InputError(f"{source}: {key} must be of type {kind.__name__}, not {_short(value)}")
@@ -161,28 +161,25 @@ def _merge(settings: dict, changes: dict, source: str, prefix: str = "") -> None
 class _Loader(yaml.SafeLoader):
     """Plain values only, and no references: a few lines of them can stand for a billion values."""
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("references (*name) are not allowed")
         return super().compose_node(parent, index)
 
 
-def _parse_yaml(text: str, source: str):
+def _parse_yaml(text: str, source: str) -> object:
     try:
         return yaml.load(text, _Loader)
     except Exception as error:  # malformed dates, numbers, tags, depth: each raises its own
-        reason = "".join(filter(str.isprintable, " ".join(str(error).split())))[:200]
-        raise InputError(f"{source} is not valid YAML: {reason or type(error).__name__}") from error
+        raise InputError(f"{source} is not valid YAML: {one_line(error)}") from error
 
 
-def merge_config(settings: dict, changes: dict, source: str, overrides: Iterable[str] = ()):
+def merge_config(
+    settings: dict, changes: dict, source: str, overrides: Iterable[str] = ()
+) -> EasyDict:
     """Settings with changes and `key.sub=value` overrides, checked. Nothing is changed in place.
 
-    Args:
-        source: where the changes come from, for error messages.
-
-    Raises:
-        InputError: unknown setting (names the closest valid one), wrong type or value.
+    source: where the changes come from, for error messages.
     """
     merged = copy.deepcopy(dict(settings))
     _merge(merged, changes, source)
@@ -198,11 +195,7 @@ def merge_config(settings: dict, changes: dict, source: str, overrides: Iterable
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> EasyDict:
-    """The defaults, changed by a preset and by `key.sub=value` overrides.
-
-    Raises:
-        InputError: unreadable file, unknown setting, wrong type or value.
-    """
+    """The defaults, changed by a preset and by `key.sub=value` overrides."""
     changes = {}
     if path is not None:
         try:
@@ -240,7 +233,7 @@ def parse_training(description: str) -> tuple[EasyDict, bool]:
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     """Print all settings or one: python config.py --config configs/debug.yaml [--get train.lr]."""
     parser = argparse.ArgumentParser(description="Print the settings of a preset.")
     parser.add_argument("--config", help="preset; default: the paper's values")

@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 
 
@@ -61,14 +62,14 @@ def _is_first_to_say(message: str) -> bool:
         return True
 
 
-def exit_on_input_error(main):
+def exit_on_input_error(main: Callable) -> Callable:
     """Make an entry point print such an error as one line on stderr and exit with status 2.
 
     Of several processes under torchrun, one prints what all of them met.
     """
 
     @functools.wraps(main)
-    def wrapper(*args, **kwargs):
+    def wrapper(*args: object, **kwargs: object) -> object:
         try:
             return main(*args, **kwargs)
         except (InputError, RuntimeError) as error:

@@ -1,15 +1,16 @@
 """The data: folders of prepared scenes, and how they are made from raw frames."""
 
+from easydict import EasyDict
+
 from datasets.nyu import NYUDataset, cad_folder
 
 
-def build_dataset(cfg, split: str, with_cad: bool, augment: bool, seed: int = 0) -> NYUDataset:
-    """The scenes of a split ("train" or "test") by the `data` settings.
+def build_dataset(
+    cfg: EasyDict, split: str, with_cad: bool, augment: bool, seed: int = 0
+) -> NYUDataset:
+    """The scenes of a split ("train" or "test") by the `data` settings cfg.
 
-    Args:
-        cfg: the `data` settings.
-        with_cad: also read TSDF-CAD; its folder must then exist.
-        augment: draw the training augmentation.
+    with_cad: also read TSDF-CAD; augment: draw the training augmentation.
     """
     cad_root = cfg.cad_root or cad_folder(cfg.root)
     return NYUDataset(

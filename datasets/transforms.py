@@ -7,6 +7,7 @@ Drawing and applying are apart: `draw` says what happens to a sample, `apply` ma
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -44,10 +45,10 @@ class Draws:
     hue: int | None = None
 
 
-def draw(rng):
+def draw(rng: np.random.Generator) -> Draws:
     """Draw an augmentation with the NumPy generator `rng`; each step is taken half of the time."""
 
-    def sometimes(sample, *limits):
+    def sometimes(sample: Callable, *limits: float) -> float | None:
         return sample(*limits) if rng.random() < 0.5 else None
 
     ratio = sometimes(rng.uniform, *RESIZE_RATIO)
@@ -65,7 +66,9 @@ def draw(rng):
     )
 
 
-def apply(image, mapping2d, draws, photometric):
+def apply(
+    image: np.ndarray, mapping2d: np.ndarray, draws: Draws, photometric: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Augment an image together with its pixel-to-voxel map.
 
     image: (480, 640, 3) uint8, RGB. mapping2d: (480, 640) int32, -1 where a pixel has no voxel.
@@ -112,19 +115,19 @@ def apply(image, mapping2d, draws, photometric):
     return normalized, augmented_mapping2d
 
 
-def _nearest(old, new):
+def _nearest(old: int, new: int) -> np.ndarray:
     """For each of `new` positions the nearest of `old` ones, as cv2.resize rounds it."""
     return np.floor(np.arange(new) * (1 / (new / old))).astype(np.intp)
 
 
-def normalize(image):
+def normalize(image: np.ndarray) -> np.ndarray:
     """ImageNet-normalise RGB (H, W, 3), uint8 or float32 in 0..255 -> (3, H, W) float32."""
     out = np.empty((3, *image.shape[:2]), np.float32)
     _normalize_into(out, image, _GREYS)
     return out
 
 
-def _normalize_into(out, image, greys):
+def _normalize_into(out: np.ndarray, image: np.ndarray, greys: np.ndarray) -> None:
     """Normalise an RGB image into planes `out`; greys: what a uint8 image's values become."""
     for channel, plane in enumerate(out):
         # Subtracted in float32, scaled in float64, rounded once: bit-equal to the original.
@@ -138,7 +141,7 @@ def _normalize_into(out, image, greys):
             np.multiply(plane, _INVERSE_STD[channel], out=plane, casting="same_kind")
 
 
-def _scratch(name, shape, dtype):
+def _scratch(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """An array of arbitrary content, in this thread's memory of that name."""
     kept, key, size = vars(_memory), (name, np.dtype(dtype)), math.prod(shape)
     if key not in kept or kept[key].size < size:
@@ -146,7 +149,7 @@ def _scratch(name, shape, dtype):
     return kept[key][:size].reshape(shape)
 
 
-def _resized_shape(ratio):
+def _resized_shape(ratio: float | None) -> tuple[int, int]:
     """Height and width after scaling by `ratio`, with the original's two roundings."""
     if ratio is None:
         return IMAGE_SIZE
@@ -155,7 +158,7 @@ def _resized_shape(ratio):
     return tuple(int(n * factor + 0.5) for n in IMAGE_SIZE)
 
 
-def _distort_colours(image, draws):
+def _distort_colours(image: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     """Brightness, contrast, saturation and hue of an RGB image, uint8 or float32 in 0..255.
 
     Returns the image, and (256,) uint8: what its values have yet to become if it is uint8. A
@@ -178,7 +181,7 @@ def _distort_colours(image, draws):
     return image, greys
 
 
-def _change_channel(image, channel, change, amount):
+def _change_channel(image: np.ndarray, channel: int, change: Callable, amount: float) -> np.ndarray:
     """`change` a channel of an RGB image in HSV."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV, _scratch("hsv", image.shape, image.dtype))
     plane = cv2.extractChannel(hsv, channel, _scratch("plane", image.shape[:2], image.dtype))
@@ -186,12 +189,12 @@ def _change_channel(image, channel, change, amount):
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, _scratch("rgb", image.shape, image.dtype))
 
 
-def _saturate(saturation, factor):
+def _saturate(saturation: np.ndarray, factor: float) -> np.ndarray:
     saturation, table = _scale(saturation, _GREYS, factor=factor)
     return saturation if table is _GREYS else cv2.LUT(saturation, table)
 
 
-def _turn(hue, degrees):
+def _turn(hue: np.ndarray, degrees: int) -> np.ndarray:
     """Whole degrees, turned and wrapped at 180."""
     if hue.dtype == np.uint8:
         return cv2.LUT(hue, ((_GREYS.astype(int) + degrees) % 180).astype(np.uint8))
@@ -205,7 +208,9 @@ def _turn(hue, degrees):
     return hue
 
 
-def _scale(image, greys, factor=1.0, shift=0.0):
+def _scale(
+    image: np.ndarray, greys: np.ndarray, factor: float = 1.0, shift: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Values * factor + shift, clipped to 0..255 and cut off to uint8.
 
     A uint8 image stays as it is; the scaling goes into `greys`, what its values become.

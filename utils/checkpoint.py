@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from easydict import EasyDict
+from torch import nn
 
 from config import DEFAULTS, flatten, merge_config
 from errors import InputError
@@ -53,17 +54,17 @@ def run_name(path: str | Path) -> str:
 
 
 def save_checkpoint(
-    path: str | Path, model, meta: dict, training: dict | None = None, backup: Path | None = None
+    path: str | Path,
+    model: nn.Module,
+    meta: dict,
+    training: dict | None = None,
+    backup: Path | None = None,
 ) -> None:
     """Write weights, metadata and training state, whole or not at all.
 
-    Args:
-        meta: plain Python values: config, input (tsdf or tsdf_cad), epoch, ...
-        training: optimiser and scaler state; left out of a file that is only evaluated.
-        backup: where the older file of that name goes; None: away.
-
-    Raises:
-        InputError: the file cannot be written; an older one stays.
+    meta: plain Python values: config, input (tsdf or tsdf_cad), epoch, ...; training: optimiser and
+    scaler state, left out of a file that is only evaluated; backup: where the older file of that
+    name goes; None: away.
     """
     content = {"format": FORMAT, "model": model.state_dict(), "meta": meta}
     if training is not None:
@@ -93,13 +94,8 @@ def _read_intact(path: Path) -> Checkpoint:
 def find_checkpoint(path: str | Path) -> Checkpoint | None:
     """The newest intact checkpoint of the run that writes `path`: that file, or its backup.
 
-    A broken file is skipped with a warning.
-
-    Returns:
-        None where there is neither: the run has not saved yet.
-
-    Raises:
-        InputError: there are files, but none is intact.
+    None where there is neither. A broken file is skipped with a warning; raises InputError where
+    none is intact.
     """
     problems = []
     for candidate in (Path(path), beside(path, "backup")):
@@ -122,9 +118,8 @@ def find_checkpoint(path: str | Path) -> Checkpoint | None:
 def set_aside_earlier_run(path: str | Path, checkpoint: Checkpoint | None) -> None:
     """Keep files of earlier runs, before a run writes its first.
 
-    Args:
-        checkpoint: where the run goes on; None: it starts anew, and the file of an older run
-            becomes <name>_previous.pth, its best epoch <name>_previous_best.pth.
+    checkpoint: where the run goes on; None: it starts anew, and the file of an older run becomes
+    <name>_previous.pth, its best epoch <name>_previous_best.pth.
     """
     path, backup = Path(path), beside(path, "backup")
     remove_temporaries(path)
@@ -142,12 +137,13 @@ def set_aside_earlier_run(path: str | Path, checkpoint: Checkpoint | None) -> No
     backup.unlink(missing_ok=True)
 
 
-def restore(checkpoint: Checkpoint, model, optimizer, scaler) -> None:
-    """Fill model, optimiser and scaler, to go on where the checkpoint was written.
-
-    Raises:
-        InputError: another network, or a file without usable training state.
-    """
+def restore(
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """Fill model, optimiser and scaler, to go on where the checkpoint was written."""
     load_strictly(model, checkpoint.state, checkpoint.path)
     try:
         state = checkpoint.training["optimizer"]
@@ -165,22 +161,18 @@ def restore(checkpoint: Checkpoint, model, optimizer, scaler) -> None:
         ) from error
 
 
-def settings_of(checkpoint: Checkpoint):
+def settings_of(checkpoint: Checkpoint) -> EasyDict:
     """The settings that a checkpoint of ours was made with; InputError for what are none."""
     return merge_config(DEFAULTS, checkpoint.meta["config"], str(checkpoint.path))
 
 
 def check_settings(
-    checkpoint: Checkpoint, cfg, sections: tuple[str, ...], ignored: tuple[str, ...] = ()
+    checkpoint: Checkpoint, cfg: EasyDict, sections: tuple[str, ...], ignored: tuple[str, ...] = ()
 ) -> None:
-    """Make sure that a checkpoint was made with these settings, but for LOCAL_SETTINGS.
+    """Raise InputError unless a checkpoint was made with these settings, but for LOCAL_SETTINGS.
 
-    Args:
-        sections: what is compared: top-level names of the settings.
-        ignored: settings in them that may differ as well.
-
-    Raises:
-        InputError: names the file and the settings that differ.
+    sections: what is compared: top-level names of the settings; ignored: settings in them that may
+    differ as well.
     """
     if checkpoint.meta is None:
         if distributed.is_main():
@@ -202,11 +194,12 @@ def check_settings(
         )
 
 
-def check_resumed(checkpoint: Checkpoint, cfg, volume: str, ignored: tuple[str, ...] = ()) -> None:
-    """Make sure that a run with these settings may go on at a checkpoint: see check_settings.
+def check_resumed(
+    checkpoint: Checkpoint, cfg: EasyDict, volume: str, ignored: tuple[str, ...] = ()
+) -> None:
+    """Raise InputError unless a run with these settings may go on at a checkpoint.
 
-    Args:
-        volume: what the network is given, "tsdf" or "tsdf_cad".
+    volume: what the network is given, "tsdf" or "tsdf_cad"; ignored as in check_settings.
     """
     check_settings(checkpoint, cfg, ("seed", "data", "loss", "model", "train"), ignored)
     if checkpoint.meta is not None and checkpoint.meta["input"] != volume:

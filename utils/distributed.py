@@ -106,7 +106,7 @@ def broadcast_buffers(model: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
-def no_sync(model: nn.Module, skip: bool):
+def no_sync(model: nn.Module, skip: bool) -> contextlib.AbstractContextManager:
     """A context in which gradients are not exchanged yet, if `skip`."""
     return model.no_sync() if skip and dist.is_initialized() else contextlib.nullcontext()
 

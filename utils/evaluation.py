@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from datasets.nyu import NYUDataset
 from models import prepare_for_inference
+from models.network import CleanerS
 from utils import distributed
 from utils.distributed import autocast, to_device
 from utils.metrics import SSCMetrics
@@ -26,8 +28,8 @@ class SceneResult(NamedTuple):
 
 @torch.inference_mode()
 def evaluate(
-    model,
-    dataset: Dataset,
+    model: CleanerS,
+    dataset: NYUDataset,
     volume: str,
     device: torch.device,
     precision: str = "fp32",
@@ -38,14 +40,10 @@ def evaluate(
 
     Neither scores nor `on_scene` make the network wait for the device or for a disk.
 
-    Args:
-        model: is not changed; a copy is prepared for inference.
-        volume: what the network is given, "tsdf" or "tsdf_cad".
-        on_scene: called with (name, labels (60, 36, 60) int64, batch of one) for each scene of
-            this process, one after the other in a thread of its own.
-
-    Returns:
-        Pooled metrics and those of each scene, in the order of the data set, in every process.
+    model: is not changed; a copy is prepared for inference. volume: what the network is given,
+    "tsdf" or "tsdf_cad". on_scene: called with (name, labels (60, 36, 60) int64, batch of one) for
+    each scene of this process, one after the other in a thread of its own.
+    Returns pooled metrics and those of each scene, in the order of the data set, in every process.
     """
     shard = Subset(dataset, range(distributed.rank(), len(dataset), distributed.world_size()))
     loader = DataLoader(

@@ -17,12 +17,8 @@ def _temporary(path: Path, process: str) -> str:
 def atomic_file(path: str | Path, backup: str | Path | None = None) -> Iterator[BinaryIO]:
     """A binary file to write to that replaces `path` only when complete; makes the folder.
 
-    Args:
-        backup: where the older file of that name goes, in the same folder; None: away.
-
-    Raises:
-        InputError: the file cannot be written (full disk, read-only folder); an older file of that
-            name stays as it was.
+    backup: where the older file of that name goes, in the same folder; None: away. Raises
+    InputError if it cannot be written (full disk, read-only folder); an older file then stays.
     """
     path = Path(path)
     temporary = path.with_name(_temporary(path, str(os.getpid())))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import torch
+from easydict import EasyDict
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from utils import distributed
@@ -17,17 +18,17 @@ class ResumableSampler(DistributedSampler):
 
     start = 0
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         return itertools.islice(super().__iter__(), self.start, None)
 
 
-def loader_processes(cfg) -> int:
+def loader_processes(cfg: EasyDict) -> int:
     """data.workers, but not more than this process has CPU cores: they would only take turns."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(cfg.data.workers, cores)
 
 
-def training_loader(dataset: Dataset, cfg) -> DataLoader:
+def training_loader(dataset: Dataset, cfg: EasyDict) -> DataLoader:
     """Batches of train.batch_size; an incomplete last one is left out.
 
     `len` counts the batches of a whole epoch, wherever the sampler starts.

@@ -37,16 +37,15 @@ def _table(sc: Tensor, ssc: Tensor) -> dict:
 
 
 class SSCMetrics:
-    """Confusion counts pooled over scenes, and the scores made of them.
+    """Confusion counts pooled over scenes, and the scores made of them, under two protocols.
 
-    Protocols:
-        the paper's: SSC on voxels with label_weight and a label; SC (occupied or empty) on those of
-            them that no pixel sees (mapping is 307200). Empty voxels in front of the surface
-            have no label_weight, so false positives there cost nothing.
-        all_voxels: SC and SSC on every voxel with a label (as MonoScene evaluates).
+    The paper's: SSC on voxels with label_weight and a label; SC (occupied or empty) on those of
+    them that no pixel sees (mapping is 307200). Empty voxels in front of the surface have no
+    label_weight, so false positives there cost nothing.
+    all_voxels: SC and SSC on every voxel with a label (as MonoScene evaluates).
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         # [protocol: paper, all voxels]
         self.sc = torch.zeros(2, 2, 2, dtype=torch.int64)
         self.ssc = torch.zeros(2, NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
@@ -54,10 +53,8 @@ class SSCMetrics:
     def update(self, prediction: Tensor, batch: dict) -> None:
         """Count a batch.
 
-        Args:
-            prediction: logits (B, 12, 60, 36, 60) float, or labels (B, 60, 36, 60) int in 0..11.
-            batch: with label3d (B, 60, 36, 60) int, label_weight alike, bool, and mapping
-                alike, int.
+        prediction: logits (B, 12, 60, 36, 60) float, or labels (B, 60, 36, 60) int in 0..11; batch:
+        with label3d and mapping, int, and label_weight, bool, all (B, 60, 36, 60).
         """
         if prediction.is_floating_point():
             prediction = prediction.argmax(dim=1)
@@ -70,7 +67,7 @@ class SSCMetrics:
             self.sc[i] += confusion_matrix((truth > 0).long(), (prediction > 0).long(), sc_where, 2)
             self.ssc[i] += confusion_matrix(truth, prediction, ssc_where, NUM_CLASSES)
 
-    def to(self, device) -> "SSCMetrics":
+    def to(self, device: str | torch.device) -> "SSCMetrics":
         self.sc, self.ssc = self.sc.to(device), self.ssc.to(device)
         return self
 
@@ -83,10 +80,9 @@ class SSCMetrics:
     def compute(self) -> dict:
         """Scores in per cent.
 
-        Returns:
-            {"sc": {"precision", "recall", "iou"}, "ssc": {"iou": {class: value}, "miou": value}} of
-            the paper's protocol, and the same under "all_voxels". The mean is over the classes
-            1..11; a class that does not occur counts as 0.
+        {"sc": {"precision", "recall", "iou"}, "ssc": {"iou": {class: value}, "miou": value}} of the
+        paper's protocol, and the same under "all_voxels". The mean is over the classes 1..11; a
+        class that does not occur counts as 0.
         """
         paper, everything = (
             _table(sc.cpu(), ssc.cpu()) for sc, ssc in zip(self.sc, self.ssc, strict=True)

@@ -13,11 +13,11 @@ from utils import distributed
 class DelayedReadback:
     """Numbers of a step, read while a GPU works on the next one; on the CPU at once."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device) -> None:
         self.delay = 1 if device.type == "cuda" else 0
         self.waiting = deque()
 
-    def put(self, numbers: Tensor, note=None) -> None:
+    def put(self, numbers: Tensor, note: object = None) -> None:
         """numbers: (n,) on the device. note: anything of the host to come back with them."""
         copied = None
         numbers = numbers.to("cpu", non_blocking=True)
@@ -38,18 +38,14 @@ class DelayedReadback:
 class Progress:
     """Steps of an epoch, the sums of their losses, and where the time went.
 
-    Attributes:
-        step: optimiser steps done, skipped ones among them.
-        sums: (number of losses + 1,) float64 on the device: this process's part of each loss
-            (`names`) over the steps that were not skipped, and the number of those.
-        seconds: spent in training; `waited` of them for data.
+    step: optimiser steps done, skipped ones among them; sums: (number of losses + 1,) float64 on
+    the device: this process's part of each loss (`names`) over the steps that were not skipped, and
+    the number of those; seconds: spent in training, `waited` of them for data.
     """
 
-    def __init__(self, steps: int, device: torch.device, saved: dict | None = None):
-        """saved: what `state` gave, to go on there.
-
-        Raises:
-            InputError: it is of an epoch with other steps, or of another number of processes.
+    def __init__(self, steps: int, device: torch.device, saved: dict | None = None) -> None:
+        """saved: what `state` gave, to go on there. Raises InputError if it is of an epoch with
+        other steps, or of another number of processes.
         """
         self.steps, self.device = steps, device
         self.step, self.names, self.sums = 0, None, None
@@ -69,7 +65,9 @@ class Progress:
         )
         self.seconds, self.waited = saved["seconds"], saved["waited"]
 
-    def add(self, losses: dict[str, Tensor], skipped: Tensor, seconds: float, waited: float):
+    def add(
+        self, losses: dict[str, Tensor], skipped: Tensor, seconds: float, waited: float
+    ) -> None:
         """A step. skipped: () bool, on the device: its losses do not count."""
         values = torch.stack([*losses.values(), torch.ones_like(losses["total"])]).double()
         values = torch.where(skipped, 0, values)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from easydict import EasyDict
 from torch.utils.tensorboard import SummaryWriter
 
 from config import to_plain
@@ -73,7 +74,7 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def describe(cfg, device: torch.device) -> dict:
+def describe(cfg: EasyDict, device: torch.device) -> dict:
     """Command, code, packages, machine and seed of this start, as plain values."""
     changes = _git("status", "--porcelain", "--untracked-files=no")
     is_gpu = device.type == "cuda"
@@ -111,17 +112,14 @@ def score_columns(scores: dict) -> dict[str, float]:
 class RunFolder:
     """Written by the main process alone.
 
-        config.yaml     every setting
-        starts.jsonl    `describe` of each start, the first and every --resume, one a line
-        metrics.csv     a line an epoch; curves.png shows it
-        results.csv     the last evaluation as rows of the paper's Table 1, as test_NYU.py writes
-        events.out.*    the same for TensorBoard
-
-    Raises:
-        InputError: a file that cannot be written.
+    config.yaml     every setting
+    starts.jsonl    `describe` of each start, the first and every --resume, one a line
+    metrics.csv     a line an epoch; curves.png shows it
+    results.csv     the last evaluation as rows of the paper's Table 1, as test_NYU.py writes
+    events.out.*    the same for TensorBoard
     """
 
-    def __init__(self, path: Path, cfg, device: torch.device, resumed: bool):
+    def __init__(self, path: Path, cfg: EasyDict, device: torch.device, resumed: bool) -> None:
         self.path = path
         remove_temporaries(path / "*")
         starts = path / "starts.jsonl"

@@ -3,12 +3,13 @@
 import contextlib
 import signal
 from collections.abc import Iterator
+from types import FrameType
 
 
 class Stopped(SystemExit):
     """The end of a run that was asked to stop; the exit status is 128 + the signal's number."""
 
-    def __init__(self, number: int):
+    def __init__(self, number: int) -> None:
         super().__init__(128 + number)
         self.name = signal.Signals(number).name
 
@@ -19,11 +20,11 @@ class StopSignals:
     Launchers may send a signal more than once; only the first counts.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.number = 0
         self._now = False
 
-    def _handle(self, number: int, frame) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         first = self.number == 0
         self.number = self.number or number
         if first and self._now:
@@ -36,7 +37,7 @@ class StopSignals:
         }
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -9,22 +9,22 @@ loss.weight_kd_sc=0 loss.weight_kd_sa=0 it learns from labels alone and needs no
 """
 
 import sys
-from pathlib import Path
 
-import torch
+from easydict import EasyDict
 
 from config import parse_training
 from datasets import build_dataset
 from errors import InputError, exit_on_input_error
 from models import build_model, prepare_for_inference
 from models.checkpoints import load_strictly, read_checkpoint
-from models.encoder_weights import load_pretrained_encoder, stem_of_weights
+from models.encoder_weights import stem_of_weights
+from models.network import CleanerS
 from utils import distributed
-from utils.checkpoint import check_resumed, check_settings, find_checkpoint, is_finished
-from utils.training import Objective, train
+from utils.checkpoint import DISTILLATION_WEIGHTS, check_settings, find_resumable, is_finished
+from utils.training import Objective, initial_network, train
 
 
-def load_teacher(cfg):
+def load_teacher(cfg: EasyDict) -> CleanerS:
     checkpoint = read_checkpoint(cfg.train.teacher_path)
     check_settings(checkpoint, cfg, ("model", "data"))
     if checkpoint.meta is not None and checkpoint.meta["input"] != "tsdf_cad":
@@ -37,32 +37,23 @@ def load_teacher(cfg):
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     cfg, resume = parse_training("Train the student on the noisy TSDF.")
     cfg.model.encoder = stem_of_weights(cfg.model)
-    path = Path(cfg.train.student_path)
     device = distributed.setup()
-    volume = cfg.data.input or "tsdf"
-    checkpoint = find_checkpoint(path) if resume else None
-    if checkpoint is not None:
-        check_resumed(checkpoint, cfg, volume)
-        if is_finished(checkpoint):
-            if distributed.is_main():
-                print(f"{path} is complete: kept")
-            distributed.cleanup()
-            return
-
-    distil = any(cfg.loss[f"weight_{name}"] for name in ("kd_t", "kd_sc", "kd_sa"))
-    teacher = load_teacher(cfg) if distil else None
-    with_cad = volume == "tsdf_cad"
-    train_set = build_dataset(cfg.data, "train", distil or with_cad, augment=True, seed=cfg.seed)
-    test_set = build_dataset(cfg.data, "test", with_cad, augment=False)
-    torch.manual_seed(cfg.seed)
-    model = build_model(cfg.model)
-    if checkpoint is None:
-        load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
-    objective = Objective(cfg.loss, volume, teacher, cfg.train.precision)
-    train(cfg, model, objective, train_set, test_set, path, device, checkpoint)
+    path, volume = cfg.train.student_path, cfg.data.input or "tsdf"
+    checkpoint = find_resumable(path, cfg, volume) if resume else None
+    if checkpoint is None or not is_finished(checkpoint):
+        distil = any(cfg.loss[key.removeprefix("loss.")] for key in DISTILLATION_WEIGHTS)
+        teacher = load_teacher(cfg) if distil else None
+        with_cad = volume == "tsdf_cad"
+        train_set = build_dataset(cfg.data, "train", distil or with_cad, True, cfg.seed)
+        test_set = build_dataset(cfg.data, "test", with_cad, augment=False)
+        model = initial_network(cfg, checkpoint)
+        objective = Objective(cfg.loss, volume, teacher, cfg.train.precision)
+        train(cfg, model, objective, train_set, test_set, path, device, checkpoint)
+    elif distributed.is_main():
+        print(f"{path} is complete: kept")
     distributed.cleanup()
 
 

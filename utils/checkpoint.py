@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from easydict import EasyDict
 from torch import nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
 
 from config import DEFAULTS, flatten, merge_config
 from errors import InputError
@@ -24,21 +26,10 @@ from utils.files import atomic_file, remove_temporaries
 
 # Settings that say where and how fast, not what is learnt.
 LOCAL_SETTINGS = (
-    "data.root",
-    "data.cad_root",
-    "data.test_ids",
-    "data.input",
-    "data.workers",
-    "model.pretrained",
-    "train.eval_every",
-    "train.save_minutes",
-    "train.save_steps",
-    "train.max_skipped",
-    "train.recompute",
-    "train.deterministic",
-    "train.teacher_path",
-    "train.student_path",
-)
+    "data.root", "data.cad_root", "data.test_ids", "data.input", "data.workers", "model.pretrained",
+    "train.eval_every", "train.save_minutes", "train.save_steps", "train.max_skipped",
+    "train.recompute", "train.deterministic", "train.teacher_path", "train.student_path",
+)  # fmt: skip
 
 DISTILLATION_WEIGHTS = ("loss.weight_kd_t", "loss.weight_kd_sc", "loss.weight_kd_sa")
 
@@ -98,17 +89,14 @@ def find_checkpoint(path: str | Path) -> Checkpoint | None:
     none is intact.
     """
     problems = []
-    for candidate in (Path(path), beside(path, "backup")):
-        if not candidate.exists():
-            continue
+    for candidate in filter(Path.exists, (Path(path), beside(path, "backup"))):
         try:
             checkpoint = _read_intact(candidate)
         except InputError as error:
             problems.append(str(error))
             continue
-        if distributed.is_main():
-            for problem in problems:
-                print(f"warning: {problem}; {candidate} is taken", file=sys.stderr)
+        if problems and distributed.is_main():
+            print(f"warning: {problems[0]}; {candidate} is taken", file=sys.stderr)
         return checkpoint
     if problems:
         raise InputError("; ".join(problems) + "; move the file away to start anew")
@@ -138,10 +126,7 @@ def set_aside_earlier_run(path: str | Path, checkpoint: Checkpoint | None) -> No
 
 
 def restore(
-    checkpoint: Checkpoint,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
+    checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer, scaler: GradScaler
 ) -> None:
     """Fill model, optimiser and scaler, to go on where the checkpoint was written."""
     load_strictly(model, checkpoint.state, checkpoint.path)
@@ -194,26 +179,29 @@ def check_settings(
         )
 
 
-def check_resumed(
-    checkpoint: Checkpoint, cfg: EasyDict, volume: str, ignored: tuple[str, ...] = ()
-) -> None:
-    """Raise InputError unless a run with these settings may go on at a checkpoint.
+def find_resumable(
+    path: str | Path, cfg: EasyDict, volume: str, ignored: tuple[str, ...] = ()
+) -> Checkpoint | None:
+    """find_checkpoint; raises InputError unless a run with these settings may go on there.
 
     volume: what the network is given, "tsdf" or "tsdf_cad"; ignored as in check_settings.
     """
+    checkpoint = find_checkpoint(path)
+    if checkpoint is None:
+        return None
     check_settings(checkpoint, cfg, ("seed", "data", "loss", "model", "train"), ignored)
     if checkpoint.meta is not None and checkpoint.meta["input"] != volume:
         raise InputError(
             f"{checkpoint.path} was trained on {checkpoint.meta['input']} instead of {volume}: "
             "give the same data.input, or move the file away"
         )
+    return checkpoint
 
 
 def is_finished(checkpoint: Checkpoint) -> bool:
     """Whether the run that writes this file is over."""
-    if checkpoint.meta is None:
-        return True
-    return checkpoint.meta["epoch"] >= settings_of(checkpoint).train.epochs
+    meta = checkpoint.meta
+    return meta is None or meta["epoch"] >= settings_of(checkpoint).train.epochs
 
 
 class Network(NamedTuple):

@@ -11,7 +11,15 @@ from tqdm import tqdm
 
 from config import to_plain
 from errors import InputError
-from models.losses import LossCounts, count_losses, distillation_losses, supervised_losses
+from models.losses import (
+    DISTILLATION,
+    SUPERVISED,
+    LossCounts,
+    Targets,
+    distillation_losses,
+    supervised_losses,
+)
+from models.network import SSCOutput
 from models.recompute import recompute_activations
 from utils import distributed
 from utils.checkpoint import beside, make_way, restore, save_checkpoint
@@ -38,26 +46,38 @@ class Objective:
         self.volume = volume
         self.teacher = teacher.eval().requires_grad_(False) if teacher is not None else None
         self.precision = precision
+        names = SUPERVISED + DISTILLATION if teacher is not None else SUPERVISED
+        weights = {name: cfg[f"weight_{name.removeprefix('loss_')}"] for name in names}
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        if not self.weights:
+            raise InputError("every loss has weight 0 (loss.weight_*): there is nothing to learn")
 
-    def losses(self, model, batch: dict, counts: LossCounts) -> dict[str, torch.Tensor]:
-        """Unweighted losses by name. Networks run in mixed precision, losses in fp32."""
+    def losses(self, model, batch: dict, targets: Targets) -> dict[str, torch.Tensor]:
+        """Unweighted losses by name, but for those of weight 0.
+
+        Networks run in mixed precision, losses in fp32.
+        """
         inputs = batch["image"], batch["mapping2d"]
         with autocast(batch["image"].device, self.precision):
             if self.teacher is not None:
                 with torch.no_grad():  # not inference_mode: the losses save `target` for backward
-                    target = self.teacher(*inputs, batch["tsdf_cad"])
+                    target = self._target(*inputs, batch["tsdf_cad"])
             out = model(*inputs, batch[self.volume])
         losses = supervised_losses(
-            out, batch, self.cfg.label_smoothing, counts, self.cfg.class_balance
+            out, targets, self.cfg.label_smoothing, self.cfg.class_balance, self.weights
         )
         if self.teacher is not None:
-            losses |= distillation_losses(out, target, batch, counts)
+            losses |= distillation_losses(out, target, targets, self.weights)
         return losses
 
+    def _target(self, image, mapping2d, tsdf_cad) -> SSCOutput:
+        """The teacher's outputs; of its 3D-TSDFNet alone, where only KD-T looks at them."""
+        if self.weights.keys().isdisjoint(("kd_sc", "kd_sa")):
+            return SSCOutput(None, None, self.teacher.tsdf_net(tsdf_cad))
+        return self.teacher(image, mapping2d, tsdf_cad)
+
     def total(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
-        return sum(
-            self.cfg[f"weight_{name.removeprefix('loss_')}"] * loss for name, loss in losses.items()
-        )
+        return sum(weight * losses[name] for name, weight in self.weights.items())
 
 
 def learning_rate(epoch: int, cfg) -> float:
@@ -98,8 +118,8 @@ def seed_step(seed: int, step: int) -> None:
 def train_step(model, optimizer, scaler, objective, batches, cfg, device):
     """One optimiser step over micro-batches.
 
-    Only selecting pixels and voxels waits for a GPU: `nonzero`, and the number of each scene's
-    voxels in KD-SC and KD-SA.
+    Only selecting waits for a GPU: of pixels and voxels, and of each scene's classes in KD-SC and
+    KD-SA.
 
     A step whose loss (or, but for fp16, gradient) is not finite in any process leaves weights and
     optimiser as they were; with cfg.max_skipped, which goes on behind it, batch statistics too.
@@ -110,14 +130,15 @@ def train_step(model, optimizer, scaler, objective, batches, cfg, device):
         process had a loss that is not finite.
     """
     batches = [to_device(batch, device) for batch in batches]
-    counts = torch.stack([torch.stack(count_losses(batch)) for batch in batches]).sum(dim=0)
+    targets = [Targets.of(batch) for batch in batches]
+    counts = torch.stack([torch.stack(target.counts) for target in targets]).sum(dim=0)
     # Data parallel training averages gradients; the losses are means over all processes' voxels.
     counts = LossCounts(*(distributed.all_sum(counts) / distributed.world_size()))
     buffers = [buffer.clone() for buffer in model.buffers()] if cfg.max_skipped else []
     sums, not_finite = {}, []
-    for i, batch in enumerate(batches):
+    for i, (batch, target) in enumerate(zip(batches, targets, strict=True)):
         with distributed.no_sync(model, skip=i < len(batches) - 1):
-            losses = objective.losses(model, batch, counts)
+            losses = objective.losses(model, batch, target._replace(counts=counts))
             total = objective.total(losses)
             finite = total.detach().isfinite()
             # fp16's scaler looks at gradients alone, which may be finite where the loss is not.
@@ -191,9 +212,9 @@ class Training:
             restore(checkpoint, model, self.optimizer, self.scaler)
             self.meta |= checkpoint.meta
         self.meta |= {"config": to_plain(cfg), "input": objective.volume}
-        self.parallel = distributed.wrap(
-            model, device, cfg.train.sync_bn, find_unused=not cfg.model.freeze_encoder
-        )
+        # A trained encoder's last layers, or the layers behind which no loss is.
+        find_unused = not cfg.model.freeze_encoder or not objective.weights.keys() >= {*SUPERVISED}
+        self.parallel = distributed.wrap(model, device, cfg.train.sync_bn, find_unused)
         self.late = LateReader(device)
         self.saved_at = time.monotonic()
 

@@ -21,7 +21,8 @@ from models.encoder_weights import stem_of_weights
 from models.network import CleanerS
 from utils import distributed
 from utils.checkpoint import DISTILLATION_WEIGHTS, check_settings, find_resumable, is_finished
-from utils.training import Objective, initial_network, train
+from utils.step import Objective
+from utils.training import initial_network, train
 
 
 def load_teacher(cfg: EasyDict) -> CleanerS:

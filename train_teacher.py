@@ -12,7 +12,8 @@ from errors import exit_on_input_error
 from models.encoder_weights import stem_of_weights
 from utils import distributed
 from utils.checkpoint import DISTILLATION_WEIGHTS, find_resumable, is_finished
-from utils.training import Objective, initial_network, train
+from utils.step import Objective
+from utils.training import initial_network, train
 
 
 @exit_on_input_error

@@ -30,14 +30,14 @@ from config import load_config, parse_settings
 from constants import GRID, IGNORE_INDEX, NO_PIXEL, NO_VOXEL, NUM_CLASSES, NUM_PIXELS, NUM_VOXELS
 from errors import exit_on_input_error
 from models import build_model, prepare_for_inference
-from models.losses import count_losses, distillation_losses
+from models.losses import Targets, distillation_losses
 from models.network import SSCOutput
 from models.recompute import recompute_activations
 from utils.distributed import autocast
 from utils.evaluation import evaluate
 from utils.metrics import SSCMetrics
 from utils.pictures.picture import write_ply
-from utils.training import Objective, build_optimizer, train_step
+from utils.step import Objective, build_optimizer, train_step
 
 CPU = torch.device("cpu")
 LIMIT_OUTPUT, LIMIT_LOSS = 1e-4, 1e-5  # largest relative differences, in fp32
@@ -127,7 +127,9 @@ def training_step(cfg, plain, with_teacher):
     if with_teacher and not plain:
         teacher = prepare_for_inference(teacher)
     volume = "tsdf" if with_teacher else "tsdf_cad"
-    objective = Objective(cfg.loss, volume, None if plain else teacher, cfg.train.precision)
+    objective = Objective(cfg.loss, volume, teacher, cfg.train.precision)
+    if with_teacher and plain:
+        teacher.requires_grad_()  # the original keeps its graph
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     batch = random_batch(cfg.train.batch_size)
 
@@ -162,16 +164,15 @@ def semantic_distillation(cfg, plain):
     student, teacher = (
         torch.randn(1, NUM_CLASSES, *GRID).contiguous(memory_format=layout) for _ in range(2)
     )
-    feature = torch.zeros(1, 1, 1, 1, 1)  # KD-T is none of it
-    counts = count_losses(batch)
+    targets = Targets.of(batch)
 
     def run():
         student.requires_grad_().grad = None
-        out, target = SSCOutput(student, None, feature), SSCOutput(teacher, None, feature)
+        out, target = SSCOutput(student, None, None), SSCOutput(teacher, None, None)
         if plain:
             losses = reference.semantic_distillation(out, target, batch)
         else:
-            losses = distillation_losses(out, target, batch, counts)
+            losses = distillation_losses(out, target, targets, ("kd_sc", "kd_sa"))
         total = losses["kd_sc"] + losses["kd_sa"]
         total.backward()
         return total.detach(), student.grad
@@ -185,16 +186,15 @@ def feature_distillation(cfg, plain):
     shape = (1, cfg.model.width, *GRID)
     student, teacher = (torch.randn(shape).contiguous(memory_format=layout) for _ in range(2))
     batch = random_batch(1)
-    counts = count_losses(batch)
-    logits = torch.zeros(1, NUM_CLASSES, *GRID)
+    targets = Targets.of(batch)
 
     def run():
         student.requires_grad_().grad = None
-        out, target = SSCOutput(logits, None, student), SSCOutput(logits, None, teacher)
+        out, target = SSCOutput(None, None, student), SSCOutput(None, None, teacher)
         if plain:
             loss = ((student - teacher) ** 2).mean()
         else:
-            loss = distillation_losses(out, target, batch, counts)["kd_t"]
+            loss = distillation_losses(out, target, targets, ("kd_t",))["kd_t"]
         loss.backward()
         return loss.detach(), student.grad
 

@@ -5,15 +5,19 @@ Every loss is a sum over a part of the batch divided by a count. The counts of a
 one process would compute on the whole.
 """
 
+from collections.abc import Container
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from constants import IGNORE_INDEX, NO_VOXEL, NUM_CLASSES, NYU_CLASS_VOXELS
+from models.network import SSCOutput
 from models.projection import take_rows
+
+SUPERVISED = ("loss_3d", "loss_2d")
+DISTILLATION = ("kd_t", "kd_sc", "kd_sa")
 
 
 class LossCounts(NamedTuple):
@@ -24,43 +28,48 @@ class LossCounts(NamedTuple):
     pixels: Tensor  # () mapped pixels with a label
 
 
+def supervised_voxels(batch: dict[str, Tensor]) -> Tensor:
+    """(B, 129600) bool: where the loss and the paper's evaluation look."""
+    return (batch["label_weight"] & (batch["label3d"] != IGNORE_INDEX)).flatten(1)
+
+
+class Targets(NamedTuple):
+    """What the losses look at in a batch: computed once a step, shared by all of them."""
+
+    voxels: Tensor  # (V,) int64: flat indices in the batch of the supervised voxels, ascending
+    labels: Tensor  # (V,) int64 in 0..11
+    sizes: list[int]  # how many of the V each sample has
+    pixel_labels: Tensor  # (P,) int64 in 0..11 and 255: of the voxel that each mapped pixel sees
+    counts: LossCounts  # of this batch, or of the global one
+
+    @classmethod
+    def of(cls, batch: "dict[str, Tensor] | Targets") -> "Targets":
+        """Of a batch with label3d, label_weight (for voxels only) and mapping2d; or itself."""
+        if isinstance(batch, cls):
+            return batch
+        supervised, labels = supervised_voxels(batch), batch["label3d"].flatten(1)
+        voxels = supervised.flatten().nonzero().squeeze(1)
+        sizes = supervised.sum(dim=1)
+        mapping2d = batch["mapping2d"].flatten(1).long()
+        pixel_labels = labels.gather(1, mapping2d.clamp(min=0))[mapping2d != NO_VOXEL]
+        counts = LossCounts(
+            torch.tensor(len(labels), device=labels.device),
+            sizes.sum(),
+            (pixel_labels != IGNORE_INDEX).sum(),
+        )
+        return cls(voxels, labels.flatten()[voxels], sizes.tolist(), pixel_labels, counts)
+
+
 def at_least_single(x: Tensor) -> Tensor:
     """Half precision to float32; anything else stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def supervised_voxels(batch: dict) -> Tensor:
-    """(B, 129600) bool: where the loss and the paper's evaluation look."""
-    return (batch["label_weight"] & (batch["label3d"] != IGNORE_INDEX)).flatten(1)
-
-
-def pixel_labels(batch: dict) -> Tensor:
-    """(P,) int64 in 0..11 and 255: the label of the voxel that each mapped pixel sees.
-
-    label_weight plays no part here.
-    """
-    mapping2d = batch["mapping2d"].flatten(1).long()
-    mapped = mapping2d != NO_VOXEL
-    labels = batch["label3d"].flatten(1).gather(1, mapping2d.clamp(min=0))
-    return labels[mapped]
-
-
-def count_losses(batch: dict) -> LossCounts:
-    labels = pixel_labels(batch)
-    return LossCounts(
-        torch.tensor(len(batch["label3d"]), device=labels.device),
-        supervised_voxels(batch).sum(),
-        (labels != IGNORE_INDEX).sum(),
-    )
-
-
 def class_weights(balance: float) -> Tensor:
     """(12,) float32: inverse frequency of the classes in NYUv2's training scenes, to a power.
 
-    Their mean over the supervised voxels of those scenes is 1, so that a loss keeps its size.
-
-    Args:
-        balance: the power: 0 weighs all voxels alike (the paper), 1 all classes.
+    The power `balance` is 0 to weigh all voxels alike (the paper), 1 all classes. The mean over the
+    supervised voxels of those scenes is 1, so that a loss keeps its size.
     """
     counts = torch.tensor(NYU_CLASS_VOXELS, dtype=torch.float64)
     weights = counts**-balance
@@ -68,14 +77,14 @@ def class_weights(balance: float) -> Tensor:
 
 
 def _cross_entropy(
-    logits: Tensor, labels: Tensor, smoothing: float, balance: float, count: Tensor
+    logits: Tensor, labels: Tensor, count: Tensor, smoothing: float, balance: float
 ) -> Tensor:
     """Label-smoothed cross-entropy over (N, 12) logits; 0 where every label is ignored.
 
     The weight is that of a voxel's own class, for the smoothed part too (unlike PyTorch's).
     """
     loss = F.cross_entropy(
-        logits, labels, ignore_index=IGNORE_INDEX, label_smoothing=smoothing,
+        at_least_single(logits), labels, ignore_index=IGNORE_INDEX, label_smoothing=smoothing,
         reduction="none" if balance else "sum",
     )  # fmt: skip
     if balance:  # an ignored voxel's loss is 0, whatever its weight
@@ -85,167 +94,84 @@ def _cross_entropy(
 
 
 def supervised_losses(
-    out,
-    batch: dict,
+    out: SSCOutput,
+    batch: dict[str, Tensor] | Targets,
     label_smoothing: float = 0.2,
-    counts: LossCounts | None = None,
     class_balance: float = 0.0,
+    names: Container[str] = SUPERVISED,
 ) -> dict[str, Tensor]:
-    """Cross-entropy of the voxels and of the mapped pixels.
+    """Cross-entropy of the voxels (loss_3d) and of the mapped pixels (loss_2d), unweighted.
 
-    Args:
-        out: SSCOutput of the network.
-        batch: with label3d, label_weight and mapping2d.
-        counts: of the global batch; by default those of this batch.
-        class_balance: see class_weights.
-
-    Returns:
-        loss_3d and loss_2d, unweighted scalars, in at least single precision.
+    Returns scalars in at least single precision, of the losses in `names`.
     """
-    counts = counts or count_losses(batch)
-    voxels = supervised_voxels(batch).flatten().nonzero().squeeze(1)
-    logits = at_least_single(take_rows(out.logits, voxels))
-    labels = batch["label3d"].flatten()[voxels]
-    return {
-        "loss_3d": _cross_entropy(logits, labels, label_smoothing, class_balance, counts.voxels),
-        "loss_2d": _cross_entropy(
-            at_least_single(out.logits_2d),
-            pixel_labels(batch),
-            label_smoothing,
-            class_balance,
-            counts.pixels,
-        ),
-    }
+    targets, losses = Targets.of(batch), {}
+    how, counts = (label_smoothing, class_balance), targets.counts
+    if "loss_3d" in names:
+        rows = take_rows(out.logits, targets.voxels)
+        losses["loss_3d"] = _cross_entropy(rows, targets.labels, counts.voxels, *how)
+    if "loss_2d" in names:
+        losses["loss_2d"] = _cross_entropy(out.logits_2d, targets.pixel_labels, counts.pixels, *how)
+    return losses
 
 
-def _inverse_norms(rows: Tensor) -> Tensor:
-    return rows.norm(dim=1, keepdim=True).clamp(min=1e-8).reciprocal()
+def _class_shares(labels: Tensor) -> Tensor:
+    """(N,) labels -> (U, N): a row for each class present but for empty; times rows, their mean."""
+    classes = labels.unique()
+    members = (classes[classes > 0, None] == labels).double()
+    return members / members.sum(dim=1, keepdim=True)
 
 
-class _SemanticDistillation(torch.autograd.Function):
-    """KD-SC and KD-SA of one sample's supervised voxels, with their gradients worked out by hand.
+def semantic_centre_loss(student: Tensor, teacher: Tensor, shares: Tensor) -> Tensor:
+    """KD-SC of a scene's logits (N, 12): class centres (mean logits) shall be the teacher's.
 
-    Autograd would run some hundred operations more, each on few numbers.
+    KL(softmax(teacher's centre) || softmax(student's centre)), mean over the classes.
+    """
+    log_s, log_t = ((shares @ logits).log_softmax(dim=1) for logits in (student, teacher))
+    divergence = F.kl_div(log_s, log_t, reduction="sum", log_target=True)
+    return divergence / max(len(shares), 1)
 
-    The centres are those of the classes present, without empty; the voxels include the empty ones.
+
+def semantic_affinity_loss(student: Tensor, teacher: Tensor, shares: Tensor) -> Tensor:
+    """KD-SA of a scene's logits (N, 12): voxels shall be as close to the centres as the teacher's.
+
+    Squared difference of the cosines between a voxel and a class centre, mean over all pairs.
     """
 
-    @staticmethod
-    def forward(ctx, student, teacher, labels):
-        """(N, 12) logits of both, (N,) labels in 0..11 -> kd_sc, kd_sa; gradients to student."""
-        classes = torch.arange(NUM_CLASSES, device=labels.device)
-        one_hot = (labels.unsqueeze(1) == classes).to(student.dtype)
-        size = one_hot.sum(dim=0)
-        present = (size > 0).to(student.dtype)
-        present[0] = 0
-        # Shares of the means over classes and over voxels; absent classes have none.
-        of_class = (present / present.sum().clamp(min=1)).unsqueeze(1)
-        of_voxel = of_class.T / max(len(labels), 1)
-        of_size = size.clamp(min=1).reciprocal().unsqueeze(1)
+    def affinity(logits: Tensor) -> Tensor:  # (N, U)
+        voxels, centres = (F.normalize(x, dim=1, eps=1e-8) for x in (logits, shares @ logits))
+        return voxels @ centres.T
 
-        centre_s, centre_t = ((one_hot.T @ logits) * of_size for logits in (student, teacher))
-        log_p, log_q = centre_s.log_softmax(dim=1), centre_t.log_softmax(dim=1)
-        q = log_q.exp()
-        kd_sc = (of_class * q * (log_q - log_p)).sum()
-
-        scale_s, scale_t = _inverse_norms(student), _inverse_norms(teacher)
-        length = _inverse_norms(centre_s)
-        unit_s, unit_t = centre_s * length, centre_t * _inverse_norms(centre_t)
-        cosine = (student @ unit_s.T).mul_(scale_s)
-        difference = cosine - (teacher @ unit_t.T).mul_(scale_t)
-        weighted = difference * of_voxel
-        kd_sa = torch.dot(weighted.flatten(), difference.flatten())
-
-        # Of a cosine a = u v: (v - a u) / |s| to s where u = s / |s|, and likewise to the centre.
-        weighted *= 2 * scale_s
-        to_rows = weighted @ unit_s
-        to_centre = weighted.T @ student
-        weighted *= cosine
-        to_rows -= student * (weighted.sum(dim=1, keepdim=True) * scale_s)
-        to_centre -= unit_s * (unit_s * to_centre).sum(dim=1, keepdim=True)
-        to_centre *= length * of_size
-        to_rows += to_centre.index_select(0, labels)
-        ctx.save_for_backward(of_class * (log_p.exp() - q) * of_size, to_rows, labels)
-        return kd_sc, kd_sa
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_sc, grad_sa):
-        of_centres, of_rows, labels = ctx.saved_tensors
-        return (of_centres * grad_sc).index_select(0, labels).add_(of_rows * grad_sa), None, None
-
-
-class _SquaredDistance(torch.autograd.Function):
-    """Sum of squared differences from a constant, in one pass over each.
-
-    The difference is kept, so that the constant can go, and becomes the gradient in its place.
-    """
-
-    BLOCK = 2**18  # values: 1 MB stays in the cache
-
-    @staticmethod
-    def forward(ctx, x, target):
-        difference = torch.empty_like(x, memory_format=torch.channels_last_3d)
-        total = torch.zeros((), dtype=torch.float64)
-        volumes = (v.permute(0, 2, 3, 4, 1).reshape(-1) for v in (x, target, difference))
-        blocks = (values.split(_SquaredDistance.BLOCK) for values in volumes)
-        for values, targets, out in zip(*blocks, strict=True):
-            torch.sub(values, targets, out=out)
-            total += at_least_single(out).square().sum()
-        ctx.difference = difference
-        return total.to(torch.promote_types(x.dtype, torch.float32))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        if ctx.difference is None:
-            raise RuntimeError("KD-T has one backward pass only: its difference was used up")
-        result, ctx.difference = ctx.difference, None
-        return result.mul_(2 * grad), None
-
-
-def _squared_distance(x: Tensor, target: Tensor) -> Tensor:
-    """Sum of squared differences of two volumes; no gradient for the target."""
-    if x.device.type == "cpu":
-        return _SquaredDistance.apply(x, target)
-    return F.mse_loss(at_least_single(x), at_least_single(target), reduction="sum")
+    squares = F.mse_loss(affinity(student), affinity(teacher), reduction="sum")
+    return squares / max(shares.numel(), 1)
 
 
 def distillation_losses(
-    out, teacher_out, batch: dict, counts: LossCounts | None = None
+    out: SSCOutput,
+    teacher_out: SSCOutput,
+    batch: dict[str, Tensor] | Targets,
+    names: Container[str] = DISTILLATION,
 ) -> dict[str, Tensor]:
-    """What the student learns from the teacher on the clean surface.
+    """What the student learns from the teacher on the clean surface, unweighted; see above.
 
-    - kd_t: mean squared difference of the TSDF features over all voxels and channels.
-    - kd_sc: KL divergence, teacher to student, between the softmax of the class centres (mean
-      logits by ground-truth class), mean over the classes present.
-    - kd_sa: mean squared difference of the cosines between voxels and class centres.
-
-    Each is a mean over the samples; a sample without a labelled object adds 0 to kd_sc and kd_sa.
-
-    Args:
-        out, teacher_out: SSCOutput of student and teacher.
-        batch: with label3d and label_weight.
-        counts: of the global batch; by default those of this batch.
-
-    Returns:
-        kd_t, kd_sc and kd_sa, unweighted scalars, in at least single precision.
+    kd_t is the mean squared difference of the TSDF features over all voxels and channels; kd_sc and
+    kd_sa are means over the scenes, to which one without a labelled object adds 0.
     """
-    samples = len(batch["label3d"]) if counts is None else counts.samples
-    values_per_sample = out.tsdf_feature[0].numel()
-    kd_t = _squared_distance(out.tsdf_feature, teacher_out.tsdf_feature)
-    kd_t = kd_t / values_per_sample / samples
-
-    mask = supervised_voxels(batch)
-    voxels, sizes = mask.flatten().nonzero().squeeze(1), mask.sum(dim=1).tolist()
-    student, teacher, labels = (
-        rows.split(sizes)
-        for rows in (
-            at_least_single(take_rows(out.logits, voxels)),
-            at_least_single(take_rows(teacher_out.logits, voxels)),
-            batch["label3d"].flatten()[voxels],
+    targets, losses = Targets.of(batch), {}
+    scenes = targets.counts.samples
+    if "kd_t" in names:
+        features = (at_least_single(o.tsdf_feature) for o in (out, teacher_out))
+        squares = F.mse_loss(*features, reduction="sum")
+        losses["kd_t"] = squares / out.tsdf_feature[0].numel() / scenes
+    semantic = {"kd_sc": semantic_centre_loss, "kd_sa": semantic_affinity_loss}
+    wanted = [name for name in semantic if name in names]
+    if wanted:
+        student, teacher = (  # in double precision: a centre adds up thousands of voxels
+            take_rows(o.logits, targets.voxels).double().split(targets.sizes)
+            for o in (out, teacher_out)
         )
-    )
-    pairs = [_SemanticDistillation.apply(*r) for r in zip(student, teacher, labels, strict=True)]
-    kd_sc, kd_sa = (torch.stack(terms).sum() / samples for terms in zip(*pairs, strict=True))
-    return {"kd_t": kd_t, "kd_sc": kd_sc, "kd_sa": kd_sa}
+        shares = map(_class_shares, targets.labels.split(targets.sizes))
+        rows = list(zip(student, teacher, shares, strict=True))
+        for name in wanted:
+            total = torch.stack([semantic[name](*scene) for scene in rows]).sum()
+            losses[name] = total.float() / scenes
+    return losses

@@ -27,7 +27,7 @@ from models import build_model
 from utils import distributed
 from utils.evaluation import evaluate
 from utils.progress import Progress
-from utils.training import Objective, build_optimizer, train_step
+from utils.step import Objective, build_optimizer, train_step
 
 
 def real_network(seed):

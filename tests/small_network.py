@@ -11,7 +11,8 @@ from datasets import build_dataset
 from models.network import SSCOutput
 from models.tsdf_net import TSDFNet
 from utils.checkpoint import find_checkpoint
-from utils.training import Objective, train
+from utils.step import Objective
+from utils.training import train
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")

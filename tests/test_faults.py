@@ -25,7 +25,7 @@ from utils.checkpoint import find_checkpoint, save_checkpoint
 from utils.evaluation import evaluate
 from utils.files import atomic_file, write_text
 from utils.signals import Stopped
-from utils.training import Objective, build_optimizer, train_step
+from utils.step import Objective, build_optimizer, train_step
 
 
 @pytest.fixture(scope="module")

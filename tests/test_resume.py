@@ -14,7 +14,7 @@ from make_nyu import make_nyu_root
 from small_network import ROOT, assert_same, content, small_run, small_settings
 
 from utils.signals import Stopped
-from utils.training import Objective
+from utils.step import Objective
 
 TIMES = {"seconds", "seconds_per_step", "waiting_for_data", "peak_memory_gb"}
 

@@ -12,7 +12,7 @@ from models import build_model
 from models.blocks import UNet3D
 from models.image_net import SegFormerHead
 from models.recompute import recompute_activations
-from utils.training import Objective, build_optimizer, learning_rate, train_step
+from utils.step import Objective, build_optimizer, learning_rate, train_step
 
 CPU = torch.device("cpu")
 

@@ -13,15 +13,13 @@ from constants import IGNORE_INDEX, NYU_CLASS_VOXELS
 from models import build_model
 from models.checkpoints import to_original_name
 from models.losses import (
-    LossCounts,
+    Targets,
     class_weights,
-    count_losses,
     distillation_losses,
-    pixel_labels,
     supervised_losses,
 )
 from models.network import SSCOutput
-from utils.training import Objective, build_optimizer, learning_rate, parameter_groups, train_step
+from utils.step import Objective, build_optimizer, learning_rate, parameter_groups, train_step
 
 CPU = torch.device("cpu")
 
@@ -233,7 +231,7 @@ def test_losses_are_in_single_precision_whatever_the_networks_are(precision, out
     student, teacher = nn.Identity(), nn.Identity()
     student.forward, teacher.forward = lambda *inputs: out, lambda *inputs: target
     results = [
-        Objective(load_config().loss, "tsdf", teacher, p).losses(student, batch, None)
+        Objective(load_config().loss, "tsdf", teacher, p).losses(student, batch, Targets.of(batch))
         for p in (precision, "fp32")
     ]
     assert results[0] == results[1]
@@ -276,7 +274,7 @@ def test_balanced_losses_equal_scikit_learns(outputs):
     losses = supervised_losses(out, batch, label_smoothing=0, class_balance=0.5)
     where = batch["label_weight"] & (batch["label3d"] != IGNORE_INDEX)
     voxels = out.logits.permute(0, 2, 3, 4, 1)[where], batch["label3d"][where]
-    pixels = out.logits_2d, pixel_labels(batch)
+    pixels = out.logits_2d, Targets.of(batch).pixel_labels
     pixels = tuple(rows[pixels[1] != IGNORE_INDEX] for rows in pixels)
     for name, (logits, labels) in {"loss_3d": voxels, "loss_2d": pixels}.items():
         weights = class_weights(0.5)[labels].numpy()
@@ -289,7 +287,7 @@ def test_parts_of_a_batch_add_up_with_global_counts(outputs):
     """Two processes or micro-batches of one scene each, against one of two."""
     out, target, batch = outputs
     batch["label3d"][1, :20] = 3
-    counts = count_losses(batch)
+    counts = Targets.of(batch).counts
 
     def part(output, i):
         pixels = slice(50 * i, 50 * i + 50)
@@ -298,8 +296,8 @@ def test_parts_of_a_batch_add_up_with_global_counts(outputs):
         )
 
     def losses(output, teacher, part_of_batch):
-        supervised = supervised_losses(output, part_of_batch, counts=counts)
-        return supervised | distillation_losses(output, teacher, part_of_batch, counts)
+        targets = Targets.of(part_of_batch)._replace(counts=counts)
+        return supervised_losses(output, targets) | distillation_losses(output, teacher, targets)
 
     whole = losses(out, target, batch)
     halves = [
@@ -309,7 +307,6 @@ def test_parts_of_a_batch_add_up_with_global_counts(outputs):
     for name, value in whole.items():
         together = halves[0][name] + halves[1][name]
         assert together.item() == pytest.approx(value.item(), rel=1e-5), name
-    assert isinstance(counts, LossCounts)
 
 
 def test_accumulated_micro_batches_give_the_step_of_one_batch(golden_batch, monkeypatch):

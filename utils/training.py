@@ -1,149 +1,34 @@
 """The training loop that teacher and student share; what differs is the Objective."""
 
-import math
 import os
 import sys
 import time
 from pathlib import Path
 
 import torch
+from easydict import EasyDict
+from torch.amp import GradScaler
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from config import to_plain
+from datasets.nyu import NYUDataset
 from errors import InputError
-from models.losses import LossCounts, count_losses, distillation_losses, supervised_losses
+from models import build_model
+from models.checkpoints import Checkpoint
+from models.encoder_weights import load_pretrained_encoder
+from models.losses import SUPERVISED
+from models.network import CleanerS
 from models.recompute import recompute_activations
 from utils import distributed
 from utils.checkpoint import beside, restore, run_name, save_checkpoint, set_aside_earlier_run
-from utils.distributed import autocast, to_device
 from utils.evaluation import evaluate
 from utils.files import check_writable
 from utils.loading import loader_processes, training_loader, workers_of
 from utils.progress import DelayedReadback, Progress
 from utils.run_folder import RunFolder, peak_memory_gb, score_columns
 from utils.signals import Stopped, StopSignals
-
-
-class Objective:
-    """What a network learns: from labels alone, or from labels and a teacher.
-
-    Args:
-        cfg: the `loss` settings.
-        volume: the network's input, "tsdf" or "tsdf_cad".
-        teacher: a frozen network that is given TSDF-CAD; None: no distillation.
-        precision: of the networks: fp32, bf16, fp16 or auto.
-    """
-
-    def __init__(self, cfg, volume: str, teacher=None, precision: str = "fp32"):
-        self.cfg = cfg
-        self.volume = volume
-        self.teacher = teacher.eval().requires_grad_(False) if teacher is not None else None
-        self.precision = precision
-
-    def losses(self, model, batch: dict, counts: LossCounts) -> dict[str, torch.Tensor]:
-        """Unweighted losses by name. Networks run in mixed precision, losses in fp32."""
-        inputs = batch["image"], batch["mapping2d"]
-        with autocast(batch["image"].device, self.precision):
-            if self.teacher is not None:
-                with torch.no_grad():  # not inference_mode: the losses save `target` for backward
-                    target = self.teacher(*inputs, batch["tsdf_cad"])
-            out = model(*inputs, batch[self.volume])
-        losses = supervised_losses(
-            out, batch, self.cfg.label_smoothing, counts, self.cfg.class_balance
-        )
-        if self.teacher is not None:
-            losses |= distillation_losses(out, target, batch, counts)
-        return losses
-
-    def total(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
-        return sum(
-            self.cfg[f"weight_{name.removeprefix('loss_')}"] * loss for name, loss in losses.items()
-        )
-
-
-def learning_rate(epoch: int, cfg) -> float:
-    """Cosine from train.lr to train.lr_min; constant within an epoch, which counts from 1."""
-    progress = (epoch - 1) / cfg.epochs
-    return cfg.lr_min + 0.5 * (cfg.lr - cfg.lr_min) * (1 + math.cos(math.pi * progress))
-
-
-def parameter_groups(model, weight_decay: float, encoder_lr: float = 1.0) -> list[dict]:
-    """Trainable parameters: weights of two or more dimensions are decayed, the others are not.
-
-    Groups of a trained 2D encoder, if any, come last, with `lr_scale` encoder_lr instead of 1.
-    """
-    groups = {
-        (scale, decay): {"params": [], "weight_decay": decay, "lr_scale": scale}
-        for scale in (1.0, encoder_lr)
-        for decay in (weight_decay, 0.0)
-    }
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            one_dimensional = parameter.ndim <= 1 or name.endswith(".bias")
-            scale = encoder_lr if "net_2d.encoder." in name else 1.0
-            groups[scale, 0.0 if one_dimensional else weight_decay]["params"].append(parameter)
-    return [group for group in groups.values() if group["params"]]
-
-
-def build_optimizer(model, cfg) -> torch.optim.AdamW:
-    """A fused implementation: one kernel, which can leave out a step by itself."""
-    groups = parameter_groups(model, cfg.weight_decay, cfg.encoder_lr)
-    return torch.optim.AdamW(groups, lr=cfg.lr, fused=True)
-
-
-def seed_step(seed: int, step: int) -> None:
-    """Make dropout and flips of a step depend on seed, step and process alone."""
-    torch.manual_seed((seed * 1_000_003 + step) * 1_009 + distributed.rank())
-
-
-def train_step(model, optimizer, scaler, objective, batches, cfg, device):
-    """One optimiser step over micro-batches.
-
-    Only selecting pixels and voxels waits for a GPU: `nonzero`, and the number of each scene's
-    voxels in KD-SC and KD-SA.
-
-    A step whose loss (or, but for fp16, gradient) is not finite in any process leaves weights and
-    optimiser as they were; with cfg.max_skipped, which goes on behind it, batch statistics too.
-
-    Returns:
-        The detached losses of the global batch, by name: this process's part. And
-        (1 + len(batches),) bool: whether the step was skipped; whether each micro-batch of this
-        process had a loss that is not finite.
-    """
-    batches = [to_device(batch, device) for batch in batches]
-    counts = torch.stack([torch.stack(count_losses(batch)) for batch in batches]).sum(dim=0)
-    # Data parallel training averages gradients; the losses are means over all processes' voxels.
-    counts = LossCounts(*(distributed.all_sum(counts) / distributed.world_size()))
-    buffers = [buffer.clone() for buffer in model.buffers()] if cfg.max_skipped else []
-    sums, not_finite = {}, []
-    for i, batch in enumerate(batches):
-        with distributed.no_sync(model, skip=i < len(batches) - 1):
-            losses = objective.losses(model, batch, counts)
-            total = objective.total(losses)
-            finite = total.detach().isfinite()
-            # fp16's scaler looks at gradients alone, which may be finite where the loss is not.
-            scaler.scale(total * torch.where(finite, 1.0, float("nan"))).backward()
-        for name, loss in {**losses, "total": total}.items():
-            sums[name] = sums.get(name, 0) + loss.detach()
-        not_finite.append(~finite)
-    scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(
-        [p for group in optimizer.param_groups for p in group["params"]], cfg.clip_norm
-    )
-    not_finite = torch.stack(not_finite)
-    skipped = not_finite.any()
-    if not scaler.is_enabled():  # which handles gradients that overflow, and skips by itself
-        skipped |= ~norm.isfinite()
-    skipped = distributed.all_max(skipped.to(torch.float32))
-    optimizer.found_inf = skipped  # 1: a fused optimiser changes nothing (the scaler's interface)
-    scaler.step(optimizer)
-    scaler.update()
-    optimizer.zero_grad(set_to_none=True)
-    skipped = skipped.bool()
-    if buffers:
-        for buffer, before in zip(model.buffers(), buffers, strict=True):
-            buffer.copy_(torch.where(skipped, before, buffer))
-    return sums, torch.cat([skipped[None], not_finite])
+from utils.step import Objective, build_optimizer, learning_rate, seed_step, train_step
 
 
 def use_deterministic_algorithms() -> None:
@@ -168,28 +53,35 @@ def _culprits(names: list[list[str]], not_finite: list[float]) -> str:
 class Training:
     """A run: what its steps change, and what goes into its checkpoint.
 
-    Attributes:
-        meta: plain values that every checkpoint of the run holds:
-            epoch: the last complete one; unfinished: Progress.state of the next, or None;
-            skipped: number of steps left out; history: the rows of metrics.csv;
-            best_miou, best_epoch; config; input.
+    meta: plain values that every checkpoint of the run holds: epoch, the last complete one;
+    unfinished, Progress.state of the next, or None; skipped, number of steps left out; history, the
+    rows of metrics.csv; best_miou, best_epoch; config; input.
     """
 
-    def __init__(self, cfg, model, objective, loader, path, device, checkpoint):
+    def __init__(
+        self,
+        cfg: EasyDict,
+        model: CleanerS,
+        objective: Objective,
+        loader: DataLoader,
+        path: Path,
+        device: torch.device,
+        checkpoint: Checkpoint | None,
+    ) -> None:
         self.cfg, self.model, self.objective, self.loader = cfg, model, objective, loader
         self.path, self.device = path, device
         self.steps = len(loader) // cfg.train.accumulate  # of an epoch
         self.optimizer = build_optimizer(model, cfg.train)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=cfg.train.precision == "fp16")
+        self.scaler = GradScaler(device.type, enabled=cfg.train.precision == "fp16")
         self.meta = {"epoch": 0, "unfinished": None, "skipped": 0, "history": []}
         self.meta |= {"best_miou": -1.0, "best_epoch": 0}
         if checkpoint is not None:
             restore(checkpoint, model, self.optimizer, self.scaler)
             self.meta |= checkpoint.meta
         self.meta |= {"config": to_plain(cfg), "input": objective.volume}
-        self.parallel = distributed.wrap(
-            model, device, cfg.train.sync_bn, find_unused=not cfg.model.freeze_encoder
-        )
+        # A trained encoder's last layers, or the layers behind which no loss is.
+        find_unused = not cfg.model.freeze_encoder or not objective.weights.keys() >= {*SUPERVISED}
+        self.parallel = distributed.wrap(model, device, cfg.train.sync_bn, find_unused)
         self.late = DelayedReadback(device)
         self.saved_at = time.monotonic()
 
@@ -210,11 +102,10 @@ class Training:
         overdue = minutes and time.monotonic() - self.saved_at > 60 * minutes
         return bool(overdue or (steps and step % steps == 0))
 
-    def _read_late(self, epoch: int, bar, everything: bool) -> tuple[int, bool]:
+    def _read_late(self, epoch: int, bar: tqdm, everything: bool) -> tuple[int, bool]:
         """What the processes told each other: (signal to stop by or 0, whether to save).
 
-        Raises:
-            InputError: more steps without a finite loss than train.max_skipped.
+        Raises InputError for more steps without a finite loss than train.max_skipped.
         """
         signal, save = 0, False
         for told, (step, names) in self.late.take(everything):
@@ -239,11 +130,8 @@ class Training:
         return signal, save
 
     def train_epoch(self, epoch: int, signals: StopSignals) -> Progress:
-        """The steps of an epoch, or the rest of them.
-
-        Raises:
-            Stopped: by a signal; the state is saved.
-            InputError: an unreadable sample, a loss that is not finite, an unwritable file.
+        """The steps of an epoch, or the rest of them. Raises Stopped by a signal, when the state is
+        saved.
         """
         cfg = self.cfg.train
         progress = Progress(self.steps, self.device, self.meta["unfinished"])
@@ -277,7 +165,7 @@ class Training:
                 raise Stopped(signal)
         return progress
 
-    def evaluate(self, test_set, progress: Progress, signals: StopSignals) -> dict:
+    def evaluate(self, test_set: NYUDataset, progress: Progress, signals: StopSignals) -> dict:
         """Scores on the test scenes. A signal ends it at once; it is done again on resuming."""
         cfg = self.cfg
         unfinished = progress.state()
@@ -294,21 +182,34 @@ class Training:
         return metrics.compute()
 
 
-def train(cfg, model, objective, train_set, test_set, path, device, checkpoint=None) -> None:
+def initial_network(cfg: EasyDict, checkpoint: Checkpoint | None) -> CleanerS:
+    """The network that a run starts with; where it goes on at a checkpoint, without weights yet."""
+    torch.manual_seed(cfg.seed)
+    model = build_model(cfg.model)
+    if checkpoint is None:
+        load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
+    return model
+
+
+def train(
+    cfg: EasyDict,
+    model: CleanerS,
+    objective: Objective,
+    train_set: NYUDataset,
+    test_set: NYUDataset,
+    path: str | Path,
+    device: torch.device,
+    checkpoint: Checkpoint | None = None,
+) -> None:
     """Train a network and write it to `path` after every epoch, and within by train.save_*.
 
     Beside it, `<name>_backup.pth` is what `path` was before, and `<name>_best.pth` the epoch with
     the best SSC mIoU on the test scenes (the paper's selection). `logs/<run>/` is described in
     run_folder.py.
 
-    Args:
-        checkpoint: go on where it stands, as if there had been no stop (check_resumed says
-            whether it is of these settings); without one, a file at `path` is moved aside.
-
-    Raises:
-        Stopped: on SIGTERM or SIGINT, when the state is saved.
-        InputError: too few scenes for a step, a loss that is not finite, a file that cannot be
-            written, or one to resume without training state.
+    checkpoint: of find_resumable, to go on where it stands, as if there had been no stop; without
+    one, a file at `path` is moved aside. Raises Stopped on SIGTERM or SIGINT, when the state is
+    saved.
     """
     if cfg.train.deterministic:
         use_deterministic_algorithms()

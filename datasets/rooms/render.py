@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
+from numpy.random import Generator
 from scipy.ndimage import gaussian_filter, map_coordinates, uniform_filter
 
 from constants import IMAGE_SIZE
-from datasets.rooms import parts as room_parts
+from datasets.rooms.parts import Part, apply, triangles
 
 BORDER = 8  # pixels: the images of NYUv2 have a white frame of about this width
 _AMBIENT_REACH = 31  # pixels: what is deeper than its surroundings gets less light
@@ -25,54 +26,50 @@ class View(NamedTuple):
     part: np.ndarray  # (480, 640) int, index into the parts
     slope: np.ndarray  # (480, 640) float64, cosine between the ray and the surface's normal
     points: np.ndarray  # (307200, 3) float64, world
+    normals: np.ndarray  # (307200, 3) float64, of unit length, outwards
     scene: EmbreeScene
 
 
-def cast(parts, K, pose):
-    """See the parts through a camera: K (3, 3), pose (4, 4) camera to world. Returns View."""
-    meshes = [room_parts.triangles(part) for part in parts]
+def cast(parts: list[Part], K: np.ndarray, pose: np.ndarray) -> View:
+    """See the parts through a camera: K (3, 3), pose (4, 4) camera to world."""
+    meshes = [triangles(part) for part in parts]
     owner = np.repeat(np.arange(len(parts)), [len(mesh) for mesh in meshes])
     corners = np.concatenate(meshes)  # (n, 3, 3)
     scene = EmbreeScene(robust=True)
     TriangleMesh(scene, corners.astype(np.float32))
 
     pose = pose.astype(np.float64)
-    camera = pose[:3, 3]
-    rays = _rays(K, pose)
-    hit = scene.run(
-        np.broadcast_to(camera, rays.shape).astype(np.float32), rays.astype(np.float32)
-    )  # the triangle of each ray, -1 none
-    found = hit >= 0
+    camera, (right, down, forward) = pose[:3, 3], pose[:3, :3].T
+    (rows, columns), K = IMAGE_SIZE, np.asarray(K, dtype=np.float64)
+    x = (np.arange(columns) - K[0, 2]) / K[0, 0]
+    y = (np.arange(rows) - K[1, 2]) / K[1, 1]
+    rays = x[:, None] * right + (y[:, None] * down + forward)[:, None]  # z = 1 for the camera
+    rays = rays.reshape(-1, 3)
+    start = np.broadcast_to(camera, rays.shape).astype(np.float32)
+    hit = scene.run(start, rays.astype(np.float32))  # the triangle of each ray, -1 none
     # Depth by intersecting the ray with the triangle's plane: exact where Embree's is single.
-    edges = corners[:, 1:] - corners[:, :1]
-    normal = np.cross(edges[:, 0], edges[:, 1])
-    normal /= np.sqrt((normal**2).sum(axis=1, keepdims=True))
-    height = ((corners[:, 0] - camera) * normal).sum(axis=1)
-    chosen = normal[hit]
-    cosine = sum(rays[:, i] * chosen[:, i] for i in range(3))
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normal /= np.sqrt(_dot(normal, normal))[:, None]
+    height, normals = _dot(corners[:, 0] - camera, normal), normal[hit]
+    cosine = _dot(rays, normals)
     with np.errstate(divide="ignore", invalid="ignore"):
-        depth = np.where(found, height[hit] / cosine, 0.0)
-    depth[~(np.isfinite(depth) & (depth > 0) & (depth < 50))] = 0
-    found &= depth > 0
-    length = np.sqrt(sum(rays[:, i] ** 2 for i in range(3)))
-    return View(
-        depth.reshape(IMAGE_SIZE),
-        np.where(found, owner[hit], -1).reshape(IMAGE_SIZE),
-        (np.abs(cosine) / length).reshape(IMAGE_SIZE),
-        camera + rays * depth[:, None],
-        scene,
-    )
+        depth = height[hit] / cosine
+    found = (hit >= 0) & (depth > 0) & (depth < 50)
+    depth = np.where(found, depth, 0.0)
+    slope = np.abs(cosine) / np.sqrt(_dot(rays, rays))
+    part = np.where(found, owner[hit], -1)
+    images = (image.reshape(IMAGE_SIZE) for image in (depth, part, slope))
+    return View(*images, camera + rays * depth[:, None], normals, scene)
 
 
-def _rays(K, pose):
-    """Directions in the world with z = 1 in the camera's frame: (307200, 3) float64."""
-    K = np.asarray(K, dtype=np.float64)
-    v, u = np.indices(IMAGE_SIZE, dtype=np.float64).reshape(2, -1)
-    x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
-    return room_parts.apply(pose[:3, :3], np.stack([x, y, np.ones_like(x)], axis=-1))
+def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Of vectors (n, 3): (n,)."""
+    return sum(first[:, i] * second[:, i] for i in range(3))
 
 
-def shade(parts, view, room_height, rng):
+def shade(
+    parts: list[Part], view: View, room_height: float, rng: Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the colour camera records: rgb (480, 640, 3) uint8, and for the depth camera the
     albedo (480, 640) in 0..1 and the gloss (480, 640) in 0..1.
     """
@@ -80,84 +77,73 @@ def shade(parts, view, room_height, rng):
     order = np.argsort(owner, kind="stable")
     first = np.searchsorted(owner[order], np.arange(len(parts) + 1))
     albedo, gloss, glow = np.zeros((owner.size, 3)), np.zeros(owner.size), np.zeros(owner.size)
-    normal = np.zeros((owner.size, 3))
     lattice = rng.random((32, 32, 32))
-    for index, part in enumerate(parts):
-        pixels = order[first[index] : first[index + 1]]
-        if not len(pixels):
-            continue
-        own = room_parts.apply(part.rotation.T, view.points[pixels] - part.center)
-        normal[pixels] = room_parts.normals(part, own)
-        material = part.material
-        mix = TEXTURES[material.texture](own[:, material.axes] / material.scale, lattice)[:, None]
-        one, other = (np.array(color) for color in material.colors)
-        albedo[pixels] = one + (other - one) * mix
-        gloss[pixels], glow[pixels] = material.gloss, material.glow
+    for part, start, stop in zip(parts, first, first[1:], strict=False):
+        if start < stop:
+            pixels, material = order[start:stop], part.material
+            own = apply(part.rotation.T, view.points[pixels] - part.center) / material.scale
+            mix = TEXTURES[material.texture](own[:, material.axes], lattice)[:, None]
+            one, other = (np.array(color) for color in material.colors)
+            albedo[pixels] = one + (other - one) * mix
+            gloss[pixels], glow[pixels] = material.gloss, material.glow
 
-    diffuse, highlight = _light(view, normal, gloss, room_height, rng)
-    color = albedo * diffuse + (glow * 0.9)[:, None] * (0.4 + 0.6 * albedo)
-    color += highlight[:, None]
+    diffuse, highlight = _light(view, gloss, room_height, rng)
+    color = albedo * diffuse + (glow * 0.9)[:, None] * (0.4 + 0.6 * albedo) + highlight[:, None]
     rgb = _develop(color.reshape(*IMAGE_SIZE, 3), rng)
     return rgb, albedo.mean(axis=1).reshape(IMAGE_SIZE), gloss.reshape(IMAGE_SIZE)
 
 
-def _light(view, normal, gloss, room_height, rng):
+def _light(
+    view: View, gloss: np.ndarray, room_height: float, rng: Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """One or two lamps under the ceiling, the first of which casts shadows, and ambient light.
 
     Returns what is to be multiplied by the albedo, (n, 3), and what is added to it, (n,).
     """
     tint = 1 + rng.uniform(-0.12, 0.12, size=3)
-    ambient = rng.uniform(0.3, 0.5)
-    blurred = uniform_filter(view.depth, _AMBIENT_REACH)
-    hollow = np.clip((view.depth - blurred) / 0.6, 0, 1).reshape(-1)
-    diffuse = np.repeat((ambient * (1 - 0.5 * hollow))[:, None], 3, axis=1)
-    highlight = np.zeros(len(normal))
+    hollow = (view.depth - uniform_filter(view.depth, _AMBIENT_REACH)) / 0.6
+    ambient = rng.uniform(0.3, 0.5) * (1 - 0.5 * np.clip(hollow, 0, 1).reshape(-1))
+    diffuse, highlight = np.repeat(ambient[:, None], 3, axis=1), np.zeros(gloss.size)
     for number in range(int(rng.integers(1, 3))):
         lamp = np.array([rng.uniform(-1.2, 1.2), rng.uniform(-0.5, 2.5), room_height - 0.15])
         power = rng.uniform(0.45, 0.85) if number == 0 else rng.uniform(0.2, 0.4)
         towards = lamp - view.points
-        distance = np.sqrt((towards**2).sum(axis=1))
-        cosine = np.clip((normal * towards).sum(axis=1) / distance, 0, 1)
+        distance = np.sqrt(_dot(towards, towards))
+        cosine = np.clip(_dot(view.normals, towards) / distance, 0, 1)
         strength = power / (0.6 + 0.1 * distance**2)
-        if number == 0:
-            strength = strength * np.where(_shadowed(view.scene, lamp, view.points), 0.35, 1.0)
+        if number == 0:  # is something between the lamp and the point, which is at distance 1?
+            start = np.broadcast_to(lamp, towards.shape).astype(np.float32)
+            reach = view.scene.run(start, -towards.astype(np.float32), query="DISTANCE")
+            strength *= np.where(reach < 0.995, 0.35, 1.0)
         diffuse += (strength * cosine)[:, None] * tint
         highlight += 0.25 * gloss * strength * cosine**16
     return diffuse, highlight
 
 
-def _shadowed(scene, lamp, points):
-    """Whether something is between the lamp and each point: (n,) bool."""
-    rays = (points - lamp).astype(np.float32)
-    start = np.broadcast_to(lamp, rays.shape).astype(np.float32)
-    reach = scene.run(start, rays, query="DISTANCE")  # 1 is the point itself
-    return reach < 0.995
-
-
-def _develop(color, rng):
+def _develop(color: np.ndarray, rng: Generator) -> np.ndarray:
     """Lens, exposure, noise and eight bits; and NYUv2's white border."""
     color = gaussian_filter(color, (0.6, 0.6, 0))
     exposure = 0.62 / max(float(np.percentile(color, 80)), 0.1) * rng.uniform(0.8, 1.2)
     color = np.clip(color * exposure, 0, 1) ** 0.8
     color += rng.normal(0, rng.uniform(0.006, 0.02), size=color.shape)
-    image = np.rint(np.clip(color, 0, 1) * 255).astype(np.uint8)
-    inner = np.full_like(image, 255)
-    inner[BORDER:-BORDER, BORDER:-BORDER] = image[BORDER:-BORDER, BORDER:-BORDER]
-    return inner
+    image = np.full(color.shape, 255, dtype=np.uint8)
+    inner = (slice(BORDER, -BORDER),) * 2
+    image[inner] = np.rint(np.clip(color[inner], 0, 1) * 255)
+    return image
 
 
 # ---- textures: points (n, 3) in periods, random lattice -> mixture of two colours, 0..1 -------
 
 
-def _noise(points, lattice):
+def _noise(points: np.ndarray, lattice: np.ndarray) -> np.ndarray:
     """Smooth noise: the lattice interpolated linearly, in two octaves."""
-    rough = [
+    rough, fine = (
         map_coordinates(lattice, (points * k).T % 32, order=1, mode="grid-wrap") for k in (1, 2.7)
-    ]
-    return np.clip((rough[0] * 2 + rough[1]) / 3 * 2.2 - 0.6, 0, 1)
+    )
+    return np.clip((rough * 2 + fine) / 3 * 2.2 - 0.6, 0, 1)
 
 
-def _wood(points, lattice):
+def _wood(points: np.ndarray, lattice: np.ndarray) -> np.ndarray:
     grain = _noise(points * np.array([0.15, 1.0, 1.0]), lattice)
     return 0.5 + 0.5 * np.sin(2 * np.pi * (points[:, 1] * 0.7 + 0.9 * grain))
 

@@ -1,29 +1,25 @@
-"""Generated rooms in the form of SSCNet's raw files: what a person without any data trains on.
+"""A room, seen and measured, in the form of SSCNet's raw files.
 
-A room depends on (seed, split, index) alone. docs/ROOMS.md says what is in it and how its figures
-compare with NYUv2's.
+It depends on (seed, split, index) alone; docs/ROOMS.md says what is in it and how its
+figures compare with NYUv2's.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import PCG64, Generator
 
 from constants import FINE_GRID, IGNORE_INDEX, IMAGE_SIZE
-from datasets.geometry import (
-    FINE_VOXEL_SIZE,
-    NYU_INTRINSICS,
-    NYUCAD_INTRINSICS,
-    WORLD_OF_ARRAY,
-    grid_origin,
-)
+from datasets.geometry import FINE_VOXEL_SIZE as SIZE
+from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, WORLD_OF_ARRAY, grid_origin
 from datasets.nyu import SPLITS
-from datasets.rooms.layout import make_layout
-from datasets.rooms.parts import bounds, contains
+from datasets.rooms.furnishing import make_layout
+from datasets.rooms.parts import Part, bounds, contains
 from datasets.rooms.render import cast, shade
 from datasets.rooms.sensor import kinect_depth
 from errors import InputError
 
-VERSION = 1  # to be raised whenever the rooms of a seed change
+VERSION = 2  # to be raised whenever the rooms of a seed change
 
 
 class Room(NamedTuple):
@@ -39,43 +35,32 @@ class Room(NamedTuple):
     cad_depth: np.ndarray  # (480, 640) float32 metres: perfect, of NYUCAD's virtual camera
 
 
-def make_room(seed, split, index):
-    """The room number `index` (from 0) of a split ("train" or "test"). Returns Room.
+def make_room(seed: int, split: str, index: int) -> Room:
+    """The room number `index` (from 0) of a split ("train" or "test").
 
     Raises InputError for a seed or index that is no whole number >= 0, and an unknown split.
     """
-    layout_rng, color_rng, sensor_rng = _generators(seed, split, index)
-    layout = make_layout(layout_rng)
-    parts, pose, origin = layout.parts(), layout.pose, grid_origin(layout.pose)
-    view = cast(parts, NYU_INTRINSICS, pose)
-    rgb, albedo, gloss = shade(parts, view, layout.height, color_rng)
-    depth = kinect_depth(view.depth, view.slope, albedo, gloss, sensor_rng)
-    return Room(
-        labels=voxelize(parts, layout.annotated(), pose, origin),
-        pose=pose,
-        origin=origin,
-        K=NYU_INTRINSICS,
-        rgb=rgb,
-        depth=depth.astype(np.float32),
-        perfect_depth=view.depth.astype(np.float32),
-        cad_depth=cast(parts, NYUCAD_INTRINSICS, pose).depth.astype(np.float32),
-    )
-
-
-def _generators(seed, split, index):
-    """Random numbers for the layout, for colours and for the sensor."""
     if split not in SPLITS:
         raise InputError(f"split {split!r}: use {' or '.join(SPLITS)}")
     for name, value in (("seed", seed), ("index", index)):
         if not isinstance(value, int | np.integer) or value < 0:
             raise InputError(f"{name} {value!r}: use a whole number >= 0")
-    return [
-        np.random.Generator(np.random.PCG64([seed, SPLITS.index(split), index, stream]))
-        for stream in range(3)
-    ]
+    layout_rng, color_rng, sensor_rng = (
+        Generator(PCG64([seed, SPLITS.index(split), index, stream])) for stream in range(3)
+    )
+    layout = make_layout(layout_rng)
+    parts, pose, origin = layout.parts(), layout.pose, grid_origin(layout.pose)
+    view = cast(parts, NYU_INTRINSICS, pose)
+    rgb, albedo, gloss = shade(parts, view, layout.height, color_rng)
+    depth = kinect_depth(view.depth, view.slope, albedo, gloss, sensor_rng)
+    depths = depth, view.depth, cast(parts, NYUCAD_INTRINSICS, pose).depth
+    labels = voxelize(parts, layout.annotated, pose, origin)
+    return Room(labels, pose, origin, NYU_INTRINSICS, rgb, *(d.astype(np.float32) for d in depths))
 
 
-def voxelize(parts, floor, pose, origin):
+def voxelize(
+    parts: list[Part], floor: np.ndarray, pose: np.ndarray, origin: np.ndarray
+) -> np.ndarray:
     """Labels at 2 cm: (240, 144, 240) uint8, raw classes.
 
     A voxel belongs to the first part that it touches: so what is thinner than a voxel is not lost,
@@ -85,50 +70,38 @@ def voxelize(parts, floor, pose, origin):
 
     floor: rectangles (x0, y0, x1, y1), metres.
     """
-    size = FINE_VOXEL_SIZE
-    origin = origin.astype(np.float64)
     centers = [
-        origin[axis] + (np.arange(n) + 0.5) * size
-        for axis, n in zip(WORLD_OF_ARRAY, FINE_GRID, strict=True)
+        start + (np.arange(n) + 0.5) * SIZE
+        for start, n in zip(origin.astype(np.float64)[WORLD_OF_ARRAY], FINE_GRID, strict=True)
     ]
     labels = np.zeros(FINE_GRID, dtype=np.uint8)
-    for part in parts:
-        low, high = (corner[WORLD_OF_ARRAY] for corner in bounds(part))
-        window = tuple(
-            slice(*np.searchsorted(center, [a - size, b + size]))
-            for center, a, b in zip(centers, low, high, strict=True)
-        )
-        x, up, forward = (
-            center[piece] for center, piece in zip(centers, window, strict=True)
-        )  # fmt: skip
-        if not (len(x) and len(up) and len(forward)):
-            continue
-        points = x[:, None, None], forward[None, None, :], up[None, :, None]
-        block = labels[window]
-        block[contains(part, points, cube=size / 2) & (block == 0)] = part.raw_class
+    lows, highs = (corners[:, WORLD_OF_ARRAY] for corners in bounds(parts))
+    for part, low, high in zip(parts, lows - SIZE, highs + SIZE, strict=True):
+        ends = [
+            np.searchsorted(*pair)
+            for pair in zip(centers, zip(low, high, strict=True), strict=True)
+        ]
+        window = tuple(slice(*pair) for pair in ends)
+        x, up, forward = np.ix_(*(axis[piece] for axis, piece in zip(centers, window, strict=True)))
+        if x.size and up.size and forward.size:
+            block = labels[window]
+            touched = contains(part, (x, forward, up), cube=SIZE / 2)
+            block[touched & (block == 0)] = part.raw_class
 
-    _forget_unseen(labels, centers, pose)
-    above_floor = np.zeros((FINE_GRID[0], FINE_GRID[2]), dtype=bool)
-    for x0, y0, x1, y1 in floor:
-        inside_x = (centers[0] >= x0) & (centers[0] <= x1)
-        above_floor |= inside_x[:, None] & (centers[2] >= y0) & (centers[2] <= y1)
-    labels[(labels == 0) & ~above_floor[:, None, :]] = IGNORE_INDEX
-    return labels
-
-
-def _forget_unseen(labels, centers, pose):
-    """Empty the occupied voxels outside the virtual camera's field of view."""
-    voxels = np.flatnonzero(labels > 0)
-    indices = np.unravel_index(voxels, labels.shape)
+    voxels = np.flatnonzero(labels)  # and where they are in the virtual camera's image
+    indices = np.unravel_index(voxels, FINE_GRID)
     x, up, forward = (center[index] for center, index in zip(centers, indices, strict=True))
     pose = pose.astype(np.float64)
     offsets = [p - t for p, t in zip((x, forward, up), pose[:3, 3], strict=True)]
-    cam_x, cam_y, cam_z = (
-        sum(r * o for r, o in zip(axis, offsets, strict=True)) for axis in pose[:3, :3].T
-    )
+    x, y, z = (sum(r * o for r, o in zip(axis, offsets, strict=True)) for axis in pose[:3, :3].T)
     (fx, _, cx), (_, fy, cy), _ = NYUCAD_INTRINSICS.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        u, v = fx * cam_x / cam_z + cx, fy * cam_y / cam_z + cy
+        u, v = fx * x / z + cx, fy * y / z + cy
     rows, columns = IMAGE_SIZE
-    seen = (cam_z > 0) & (u > -0.5) & (u < columns - 0.5) & (v > -0.5) & (v < rows - 0.5)
+    seen = (z > 0) & (u > -0.5) & (u < columns - 0.5) & (v > -0.5) & (v < rows - 0.5)
     labels.reshape(-1)[voxels[~seen]] = 0
+
+    x, _, forward = np.ix_(*centers)
+    inside = [(x >= x0) & (x <= x1) & (forward >= y0) & (forward <= y1) for x0, y0, x1, y1 in floor]
+    labels[(labels == 0) & ~np.any(inside, axis=0)] = IGNORE_INDEX
+    return labels

@@ -8,12 +8,8 @@ wrong one.
 """
 
 import numpy as np
-from scipy.ndimage import (
-    distance_transform_edt,
-    gaussian_filter,
-    maximum_filter,
-    minimum_filter,
-)
+from numpy.random import Generator
+from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter, minimum_filter
 
 FOCAL_BASELINE = 580 * 0.075  # pixel metres
 DISPARITY_STEP = 1 / 8  # pixels
@@ -28,7 +24,9 @@ _FILL = 4.0  # pixels: holes are filled up to this distance, as in the published
 _BORDER = 8  # pixels without depth around the image
 
 
-def kinect_depth(depth, slope, albedo, gloss, rng):
+def kinect_depth(
+    depth: np.ndarray, slope: np.ndarray, albedo: np.ndarray, gloss: np.ndarray, rng: Generator
+) -> np.ndarray:
     """Depth as measured: (H, W) float64 metres, in whole millimetres, 0 where nothing is.
 
     depth: (H, W) metres along z, 0 = nothing there; slope: cosine between ray and normal, 0..1;
@@ -47,13 +45,14 @@ def kinect_depth(depth, slope, albedo, gloss, rng):
     disparity = np.rint(disparity / DISPARITY_STEP) * DISPARITY_STEP
     measured = FOCAL_BASELINE / np.maximum(disparity, 1.0)
     lost |= (seen == 0) | (measured < RANGE[0]) | (measured > RANGE[1])
-    measured = _fill(measured, lost)
-    frame = np.zeros(depth.shape, dtype=bool)
-    frame[_BORDER:-_BORDER, _BORDER:-_BORDER] = True
-    return np.where(frame, np.rint(measured * 1000) / 1000, 0.0)
+    distance, nearest = distance_transform_edt(lost, return_indices=True)
+    known = np.zeros(depth.shape, dtype=bool)
+    inner = (slice(_BORDER, -_BORDER),) * 2
+    known[inner] = (distance[inner] <= _FILL) & ~lost.all()
+    return np.where(known, np.rint(measured[tuple(nearest)] * 1000) / 1000, 0.0)
 
 
-def in_shadow(depth):
+def in_shadow(depth: np.ndarray) -> np.ndarray:
     """Pixels that the projector, to the camera's right, does not reach: (H, W) bool.
 
     depth: (H, W) metres, 0 = nothing there.
@@ -67,7 +66,9 @@ def in_shadow(depth):
     return nearer < column - _SHADOW_TOLERANCE
 
 
-def _unmeasured(depth, slope, albedo, gloss, rng):
+def _unmeasured(
+    depth: np.ndarray, slope: np.ndarray, albedo: np.ndarray, gloss: np.ndarray, rng: Generator
+) -> np.ndarray:
     """Zero noise: shadow, lost signal (dark, glossy, steep, far surfaces) and blurred edges."""
     uneven = np.exp(0.5 * _smooth_noise(rng, depth.shape, 12.0))
     with np.errstate(divide="ignore"):
@@ -77,7 +78,7 @@ def _unmeasured(depth, slope, albedo, gloss, rng):
     return in_shadow(depth) | (signal * uneven < _WEAK) | (slope < 0.06) | edge
 
 
-def _shift(depth, rng):
+def _shift(depth: np.ndarray, rng: Generator) -> np.ndarray:
     """Delta noise: each pixel takes the depth of a neighbour, so that edges fray."""
     rows, columns = depth.shape
     moves = [
@@ -88,27 +89,16 @@ def _shift(depth, rng):
     return depth[v, u]
 
 
-def _fill(depth, lost):
-    """Give lost pixels near a measured one its depth; the others become 0."""
-    distance, nearest = distance_transform_edt(lost, return_indices=True)
-    filled = depth[tuple(nearest)]
-    return np.where(distance <= _FILL, filled, 0.0) if not lost.all() else np.zeros_like(depth)
-
-
-def _smooth_noise(rng, shape, sigma):
+def _smooth_noise(rng: Generator, shape: tuple[int, int], sigma: float) -> np.ndarray:
     """Normal noise of unit variance, correlated over sigma pixels."""
     # Wide noise is drawn on a coarse lattice; blurring noise at full size would take long.
     step = max(int(sigma / 3), 1)
-    coarse = [-(-n // step) + 8 for n in shape]
-    noise = gaussian_filter(rng.standard_normal(coarse), sigma / step, mode="wrap")
+    noise = rng.standard_normal([-(-n // step) + 8 for n in shape])
+    noise = gaussian_filter(noise, sigma / step, mode="wrap")
     noise /= noise.std()
     if step == 1:
         return noise[: shape[0], : shape[1]]
-    return _stretch(_stretch(noise, shape[0], step).T, shape[1], step).T
-
-
-def _stretch(values, size, step):
-    """Linear interpolation along the first axis at every 1 / step."""
-    whole, part = np.divmod(np.arange(size), step)
-    part = (part / step)[:, None]
-    return values[whole] * (1 - part) + values[whole + 1] * part
+    for size in shape:  # linear interpolation along either axis
+        whole, part = np.divmod(np.arange(size), step)
+        noise = noise[whole].T * (1 - part / step) + noise[whole + 1].T * (part / step)
+    return np.ascontiguousarray(noise)

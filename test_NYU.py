@@ -28,16 +28,13 @@ from utils.pictures.picture import save_scene_picture, write_ply
 from utils.run_folder import results_csv
 
 
-def earlier_rows(folders: list[Path]) -> dict[str, list[float]]:
-    """The rows that earlier evaluations wrote to these folders, by folder name."""
-    rows = {}
-    for folder in folders:
-        path = folder / "results.json"
-        try:
-            rows[folder.name] = table_row(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} is not the result of an evaluation ({error})") from error
-    return rows
+def earlier_row(folder: Path) -> list[float]:
+    """The row that an earlier evaluation wrote to this folder."""
+    path = folder / "results.json"
+    try:
+        return table_row(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not the result of an evaluation ({error})") from error
 
 
 @exit_on_input_error
@@ -46,15 +43,13 @@ def main() -> None:
     parser.add_argument("--pretrained_path", required=True, help="checkpoint, ours or original")
     parser.add_argument("--no-dump", action="store_true", help="write no PLY files")
     parser.add_argument("--max-dump", type=int, help="write PLY files of the first N scenes only")
-    parser.add_argument(
-        "--pictures", type=int, default=4, help="draw the first N scenes (default 4), and the page"
-    )
+    pictures_help = "draw the first N scenes (default 4), and the page"
+    parser.add_argument("--pictures", type=int, default=4, help=pictures_help)
     compare_help = "folder of another evaluation, for the table; may be repeated"
     parser.add_argument("--compare", type=Path, action="append", default=[], help=compare_help)
     args = parse_settings(parser)
-    earlier = earlier_rows(args.compare)
+    earlier = {folder.name: earlier_row(folder) for folder in args.compare}
     device = distributed.setup()
-
     model, cfg, volume = read_network(args.pretrained_path, args.overrides)
     model.to(device)
     dataset = build_dataset(cfg.data, "test", with_cad=volume == "tsdf_cad", augment=False)
@@ -76,21 +71,20 @@ def main() -> None:
 
     precision, workers = cfg.train.precision, loader_processes(cfg)
     metrics, scenes = evaluate(model, dataset, volume, device, precision, workers, dump)
-    exhibits = distributed.all_gather_lists(exhibits)
-    exhibits.sort(key=lambda exhibit: names.index(exhibit.name))
+    exhibits = sorted(distributed.all_gather_lists(exhibits), key=lambda e: names.index(e.name))
     if distributed.is_main():
         scores = metrics.compute()
-        rows = protocol_rows(scores)
         frequent, constant = constant_prediction(metrics)
-        shown = {f"all {frequent}": table_row(constant.compute()), **earlier, **rows}
+        rows = {f"all {frequent}": table_row(constant.compute())}
+        rows |= earlier | protocol_rows(scores)
         title = f"{run_name(args.pretrained_path)} on {volume}, {len(names)} scenes"
-        print(f"{title}\n{format_table(shown)}")
+        print(f"{title}\n{format_table(rows)}")
         print(f"all {frequent}: everything occupied, of the most frequent class (paper's protocol)")
         write_text(output / "results.json", json.dumps(scores, indent=2) + "\n")
         write_text(output / "results.csv", results_csv({"": scores}))
         by_scene = {scene.name: scene.metrics.compute() for scene in scenes}
         write_text(output / "scenes.csv", results_csv(by_scene))
-        save_page(output / "index.html", title, {"Scores in per cent": shown}, exhibits)
+        save_page(output / "index.html", title, {"Scores in per cent": rows}, exhibits)
         print(f"written: {output}/index.html, results.json, results.csv, scenes.csv")
     distributed.cleanup()
 

@@ -1,7 +1,4 @@
-"""Ray casting: the rays of a camera, the faces of voxels, and where the ones meet the others.
-
-Axes, units and voxel order are defined in datasets/geometry.py.
-"""
+"""Ray casting: the rays of a camera, the faces of voxels, and where the ones meet the others."""
 
 from typing import NamedTuple
 
@@ -67,10 +64,8 @@ def camera_rays(K: np.ndarray, size: tuple[int, int] = IMAGE_SIZE, samples: int 
 
 
 def exposed_faces(solid: np.ndarray, camera: np.ndarray | None = None) -> Faces:
-    """The faces between solid and free voxels, (a, b, c) bool; of those that look at a camera.
-
-    camera: (3,) in voxels; None: all faces.
-    """
+    """The faces between solid and free voxels, (a, b, c) bool; with a camera, (3,) in voxels, those
+    that look at it."""
     padded = np.pad(solid, 1)
     found = []
     for axis, side in np.ndindex(3, 2):
@@ -82,8 +77,8 @@ def exposed_faces(solid: np.ndarray, camera: np.ndarray | None = None) -> Faces:
         square = np.zeros((4, 3), np.float32)
         square[:, axis] = side
         square[:, [(axis + 1) % 3, (axis + 2) % 3]] = [[0, 0], [1, 0], [1, 1], [0, 1]]
-        which = (np.full(len(voxels), value) for value in (axis, side))
-        found.append((voxels, *which, voxels[:, None].astype(np.float32) + square))
+        directions = (np.full(len(voxels), value) for value in (axis, side))
+        found.append((voxels, *directions, voxels[:, None].astype(np.float32) + square))
     return Faces(*map(np.concatenate, zip(*found, strict=True)))
 
 
@@ -93,8 +88,8 @@ def raycast_labels(
     """Perfect depth of a label volume: (480, 640) float32 metres along z, 0 for rays that miss.
 
     labels: (60, 36, 60) or (240, 144, 240); 0 and 255 are free, all else is solid. A camera inside
-    a solid voxel sees out of it. K: (3, 3); pose: (4, 4) camera to world; origin: (3,) world
-    metres. Depths are FACE_NUDGE behind the face. Raises InputError for an unusable pose or volume.
+    a solid voxel sees out of it. pose: (4, 4) camera to world; origin: (3,) world metres. Depths
+    are FACE_NUDGE behind the face. Raises InputError for an unusable pose or volume.
     """
     labels, pose = np.asarray(labels), check_pose(pose)
     if labels.shape not in (GRID, FINE_GRID):
@@ -103,8 +98,6 @@ def raycast_labels(
     # Coordinates are metres from the origin, in the order of the array's axes.
     camera = (pose[:3, 3] - np.asarray(origin, dtype=np.float32))[WORLD_OF_ARRAY]
     triangles = exposed_faces(is_occupied(labels), camera / size).triangles() * np.float32(size)
-    if not len(triangles):
-        return np.zeros(IMAGE_SIZE, dtype=np.float32)
     rays = (camera_rays(K).reshape(-1, 3) @ pose[:3, :3].T)[:, WORLD_OF_ARRAY]
     depth = RayTarget(triangles).distance(camera, rays)
     return np.where(depth < 1e4, depth + np.float32(FACE_NUDGE), 0).reshape(IMAGE_SIZE).astype("f4")

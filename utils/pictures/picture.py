@@ -115,21 +115,21 @@ def _panels(name: str, titles: list[str], legend_rows: int) -> tuple[Figure, dic
     rows = len(titles) // columns
     height, width = _PANEL
     full_width = columns * (width + _GAP) + _GAP
-    full_height = _HEADER + rows * (height + _TITLE) + legend_rows * _LEGEND + 2 * _GAP
+    bottom = legend_rows * _LEGEND + 2 * _GAP
+    full_height = _HEADER + rows * (height + _TITLE) + bottom
     figure = Figure(figsize=(full_width / _DPI, full_height / _DPI), dpi=_DPI)
     middle = 1 - 0.6 * _HEADER / full_height
     style = {"ha": "center", "va": "center", "fontsize": 15, "parse_math": False}
     figure.text(0.5, middle, name, **style)
-    panels = {}
-    for i, title in enumerate(titles):
-        row, column = divmod(i, columns)
-        left = _GAP + column * (width + _GAP)
-        bottom = full_height - _HEADER - (row + 1) * (height + _TITLE)
-        box = left / full_width, bottom / full_height, width / full_width, height / full_height
-        limits = {"xlim": (-0.5, IMAGE_SIZE[1] - 0.5), "ylim": (IMAGE_SIZE[0] - 0.5, -0.5)}
-        panels[title] = figure.add_axes(box, **limits, xticks=[], yticks=[])
-        panels[title].set_title(title, fontsize=13)
-        panels[title].spines[:].set_color("0.8")
+    box = {"left": _GAP / full_width, "right": 1 - _GAP / full_width, "wspace": _GAP / width}
+    box |= {"bottom": bottom / full_height, "top": 1 - (_HEADER + _TITLE) / full_height}
+    box |= {"hspace": _TITLE / height}
+    panels = dict(zip(titles, figure.subplots(rows, columns, gridspec_kw=box).flat, strict=True))
+    limits = {"xlim": (-0.5, IMAGE_SIZE[1] - 0.5), "ylim": (IMAGE_SIZE[0] - 0.5, -0.5)}
+    for title, panel in panels.items():
+        panel.set(**limits, xticks=[], yticks=[])
+        panel.set_title(title, fontsize=13)
+        panel.spines[:].set_color("0.8")
     return figure, panels
 
 
@@ -152,7 +152,7 @@ def _legend(figure: Figure, names: list[str], colors: list[tuple], row: int) -> 
     full_width, full_height = figure.get_size_inches() * _DPI
     pairs = zip(names, colors, strict=True)
     handles = [Patch(color=np.array(color) / 255, label=name) for name, color in pairs]
-    legend = figure.legend(
+    figure.legend(
         handles=handles,
         loc="lower center",
         bbox_to_anchor=(0.5, (0.4 * _GAP + row * _LEGEND) / full_height),
@@ -162,4 +162,3 @@ def _legend(figure: Figure, names: list[str], colors: list[tuple], row: int) -> 
         handlelength=1,
         handleheight=1,
     )
-    figure.add_artist(legend)

@@ -65,11 +65,11 @@ def render_voxels(
 
     colors: (60, 36, 60, 3) uint8 RGB; samples: rays a pixel along each axis.
     """
-    camera, rays, faces, first = _cast(solid, viewpoint, samples)
-    hit = np.flatnonzero(first >= 0)
-    shaded = np.zeros((len(rays), 4), np.float32)
+    sight = _cast(solid, viewpoint, samples)
+    hit = np.flatnonzero(sight.first >= 0)
+    shaded = np.zeros((len(sight.rays), 4), np.float32)
     shaded[hit, 3] = 255
-    shaded[hit, :3] = _shade(solid, colors, camera, rays[hit], faces, first[hit])
+    shaded[hit, :3] = _shade(solid, colors, sight, hit)
 
     height, width = viewpoint.size
     shaded = shaded.reshape(height, samples, width, samples, 4)
@@ -86,14 +86,16 @@ def seen_voxels(solid: np.ndarray, viewpoint: Viewpoint) -> np.ndarray:
     return seen
 
 
-def _cast(
-    solid: np.ndarray, viewpoint: Viewpoint, samples: int
-) -> tuple[np.ndarray, np.ndarray, Faces, np.ndarray]:
-    """What the pixels see, in voxels from the origin and in array axes.
+class _Sight(NamedTuple):
+    """What the pixels see, in voxels from the origin and in array axes."""
 
-    Returns the camera (3,) and its rays (n, 3), float32; the faces turned to it, and the number of
-    the face that each ray meets first, (n,) int, -1 none.
-    """
+    camera: np.ndarray  # (3,) float32
+    rays: np.ndarray  # (n, 3) float32
+    faces: Faces  # those that look at the camera
+    first: np.ndarray  # (n,) int, which of the faces each ray meets first, -1 none
+
+
+def _cast(solid: np.ndarray, viewpoint: Viewpoint, samples: int) -> _Sight:
     K, pose, origin, size = viewpoint
     camera = ((pose[:3, 3] - origin) / VOXEL_SIZE)[WORLD_OF_ARRAY].astype(np.float32)
     axes = pose[WORLD_OF_ARRAY, :3]  # columns: right, down, forward
@@ -101,26 +103,17 @@ def _cast(
     # A term a row plus a term a column: a third of the time of a product a ray.
     down = rays[:, :1, 1:2] * axes[:, 1]
     right = rays[:1, :, :1] * axes[:, 0]
-    rays = down.astype(np.float32) + (right + axes[:, 2]).astype(np.float32)
-    rays = rays.reshape(-1, 3)
+    rays = (down.astype(np.float32) + (right + axes[:, 2]).astype(np.float32)).reshape(-1, 3)
     faces = exposed_faces(solid, camera)
-    if not len(faces.axis):
-        return camera, rays, faces, np.full(len(rays), -1)
     # Two triangles a face; -1 // 2 stays -1.
-    return camera, rays, faces, RayTarget(faces.triangles()).first(camera, rays) // 2
+    return _Sight(camera, rays, faces, RayTarget(faces.triangles()).first(camera, rays) // 2)
 
 
-def _shade(
-    solid: np.ndarray,
-    colors: np.ndarray,
-    camera: np.ndarray,
-    rays: np.ndarray,
-    faces: Faces,
-    met: np.ndarray,
-) -> np.ndarray:
-    """Colours (n, 3) in 0..255 where rays (n, 3) meet faces, whose numbers are met (n,)."""
-    met, inverse = np.unique(met, return_inverse=True)
-    voxels, axis, side, corners = (of_faces[met] for of_faces in faces)
+def _shade(solid: np.ndarray, colors: np.ndarray, sight: _Sight, hit: np.ndarray) -> np.ndarray:
+    """Colours (n, 3) in 0..255 where rays meet faces; hit: (n,) indices of these rays."""
+    camera, rays = sight.camera, sight.rays[hit]
+    met, inverse = np.unique(sight.first[hit], return_inverse=True)
+    voxels, axis, side, corners = (of_faces[met] for of_faces in sight.faces)
     outward = 2 * side - 1
     light = _FACE_LIGHT[axis] * np.where((axis == 1) & (outward < 0), _FROM_BELOW, 1)
     base = (colors[tuple(voxels.T)] * light[:, None]).astype(np.float32)

@@ -95,7 +95,7 @@ class CompletedScene:
             raise InputError(f"{path}: a scene is saved as {', '.join(writers)}")
         writers[path.suffix](path)
 
-    def view(self) -> Exhibit:
+    def exhibit(self) -> Exhibit:
         """The scene for utils/pictures."""
         known = self.labels != IGNORE_INDEX
         return Exhibit(
@@ -130,10 +130,10 @@ class CompletedScene:
         export_mesh(path, labels, self.origin, self.voxel_size)
 
     def _save_picture(self, path: Path) -> None:
-        save_scene_picture(path, self.view())
+        save_scene_picture(path, self.exhibit())
 
     def _save_page(self, path: Path) -> None:
-        save_page(path, self.name, {}, [self.view()])
+        save_page(path, self.name, {}, [self.exhibit()])
 
 
 class SceneCompleter:

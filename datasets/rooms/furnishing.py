@@ -12,9 +12,6 @@ from datasets.rooms.parts import pick
 SMALL = ("books", "vase", "small plant", "carton", "table lamp")
 
 
-# ---- things that belong together ------------------------------------------------------------
-
-
 def _sleep(rng: Generator, room: Layout) -> None:
     """A bed, its head to the wall, between night stands."""
     bed = make(rng, "single bed", "double bed", "double bed")
@@ -122,8 +119,7 @@ def _fill_up(rng: Generator, room: Layout) -> None:
 
 def _litter(rng: Generator, room: Layout) -> None:
     names = "carton", "carton", "bag", "trash can", "dining chair", "office chair", "rug", "rug"
-    thing = make(rng, *names)
-    room.anywhere(thing, aligned=False, seen=0.85)
+    room.anywhere(make(rng, *names), aligned=False, seen=0.85)
 
 
 def _hang(rng: Generator, room: Layout) -> None:
@@ -133,23 +129,19 @@ def _hang(rng: Generator, room: Layout) -> None:
 
 # kind of room: how often, and how many of what: 1.4 is one, and in 40 % of the rooms another.
 KINDS = {
-    "bedroom": (0.24, {
-        _sleep: 1, "wardrobe": 0.6, "dresser": 0.6, "bookshelf": 0.25, _work: 0.35,
+    "bedroom": (0.24, {_sleep: 1, "wardrobe": 0.6, "dresser": 0.6, "bookshelf": 0.25, _work: 0.35,
         "tub chair": 0.3}),
-    "living room": (0.22, {
-        _sit: 1, _watch: 0.8, "sofa": 0.35, "tub chair": 0.5, "bookshelf": 0.45, "dresser": 0.4,
-        "wardrobe": 0.15}),
-    "office": (0.17, {
-        _work: 2, _dine: 0.3, "bookshelf": 1.1, "filing cabinet": 0.6, "wardrobe": 0.35,
-        "tub chair": 0.2, "carton": 0.5}),
-    "kitchen": (0.14, {
-        _cook: 3.3, "fridge": 0.75, "stove": 0.6, "wardrobe": 0.25, _dine: 0.4, "stool": 1}),
-    "dining room": (0.1, {
-        _dine: 1, "dresser": 0.7, "bookshelf": 0.3, "wardrobe": 0.3, "sofa": 0.4}),
-    "bathroom": (0.07, {
-        "bathtub": 0.7, "toilet": 0.9, "washbasin": 0.9, "wardrobe": 0.3, "carton": 1}),
-    "store": (0.06, {
-        _shelves: 3.5, "bookshelf": 0.6, "wardrobe": 0.6, "counter": 0.6,
+    "living room": (0.22, {_sit: 1, _watch: 0.8, "sofa": 0.35, "tub chair": 0.5, "bookshelf": 0.45,
+        "dresser": 0.4, "wardrobe": 0.15}),
+    "office": (0.17, {_work: 2, _dine: 0.3, "bookshelf": 1.1, "filing cabinet": 0.6,
+        "wardrobe": 0.35, "tub chair": 0.2, "carton": 0.5}),
+    "kitchen": (0.14, {_cook: 3.3, "fridge": 0.75, "stove": 0.6, "wardrobe": 0.25, _dine: 0.4,
+        "stool": 1}),
+    "dining room": (0.1, {_dine: 1, "dresser": 0.7, "bookshelf": 0.3, "wardrobe": 0.3,
+        "sofa": 0.4}),
+    "bathroom": (0.07, {"bathtub": 0.7, "toilet": 0.9, "washbasin": 0.9, "wardrobe": 0.3,
+        "carton": 1}),
+    "store": (0.06, {_shelves: 3.5, "bookshelf": 0.6, "wardrobe": 0.6, "counter": 0.6,
         "filing cabinet": 0.6, "carton": 2.5}),
 }  # fmt: skip
 EVERYWHERE = {

@@ -19,10 +19,7 @@ _BED = dict(
     pillow="fabric paint colour", length=(1.95, 2.1), base=(0.2, 0.35), thick=(0.23, 0.3),
     bare=(0.5, 0.8), headboard=(0.85, 1.25),
 )  # fmt: skip
-_TABLE = dict(
-    wood="wood wood dark paint metal", shape="box", depth=0, height=(0.71, 0.77), thick=0.04,
-    shelf=0,
-)  # fmt: skip
+_TABLE = dict(wood="wood wood dark paint metal", shape="box", depth=0, height=(0.71, 0.77), shelf=0)
 _CABINET = dict(
     body="wood wood paint dark", handle="metal dark wood", front="wood paint colour dark",
     contrast=0.3, columns=1, column=(0.42, 0.58), rows=1, rim=0.016, top=None, sink=0,

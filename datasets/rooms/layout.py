@@ -83,26 +83,24 @@ class Layout:
         covered = ((spots > self._low[:, :2]) & (spots < self._high[:, :2])).all(axis=2)
         return covered.any(axis=1).mean() if len(spots) else 1.0
 
-    # ---- putting furniture in: the model, or None where there is no room ----------------------
-
     def place(self, model: Model, spot: Spot, into_wall: float = 0.0) -> Model | None:
-        """Put a model there unless it would overlap, or stick out by more than `into_wall`."""
+        """Put a model there unless it would overlap, or stick out by more than `into_wall`.
+
+        Returns it, or None, as all that put things do.
+        """
         lows, highs = bounds(model.parts, spot)
         low, high = lows.min(axis=0) + [into_wall, into_wall, 0], highs.max(axis=0)
         high[:2] -= into_wall
-        inside = any(
-            (low[:2] > room[:2]).all() and (high[:2] < room[2:]).all() for room in self.floor
-        )
-        if not inside or low[2] < -1e-9 or high[2] > self.height - 0.02:
+        corners = np.array(self.floor)
+        inside = (low[:2] > corners[:, :2]) & (high[:2] < corners[:, 2:])
+        if not inside.all(axis=1).any() or low[2] < -1e-9 or high[2] > self.height - 0.02:
             return None
         for (x0, y0, x1, y1), top in self.reserved:
             if low[0] < x1 and low[1] < y1 and high[0] > x0 and high[1] > y0 and low[2] < top:
                 return None
-        if (
-            ((lows[:, None] < self._high - 0.002) & (highs[:, None] > self._low + 0.002))
-            .all(2)
-            .any()
-        ):
+        # Boxes that overlap by 2 mm touch; a rug is thinner.
+        close = (lows[:, None] < self._high - 0.002) & (highs[:, None] > self._low + 0.002)
+        if close.all(axis=2).any():
             return None
         self._low = np.concatenate([self._low, lows])
         self._high = np.concatenate([self._high, highs])
@@ -121,7 +119,7 @@ class Layout:
             wall, length = pick(self.rng, long)
             x = self.rng.uniform(0.03 - left, length - 0.03 - right)
             spots.append(wall.beside(x, -back - gap, z))
-        return self._first_free(model, spots, seen, into_wall=0.05 if gap < 0 else 0.0)
+        return self._try(model, spots, seen, 0.05 if gap < 0 else 0.0)
 
     def anywhere(self, model: Model, aligned: bool = True, seen: float = 1.0) -> Model | None:
         """Put a model somewhere on the floor; aligned: parallel to the walls."""
@@ -131,11 +129,9 @@ class Layout:
             yaw = yaw if aligned else self.rng.uniform(-np.pi, np.pi)
             x0, y0, x1, y1 = pick(self.rng, self.floor)
             spots.append(Spot(yaw, self.rng.uniform(x0, x1), self.rng.uniform(y0, y1)))
-        return self._first_free(model, spots, seen)
+        return self._try(model, spots, seen, 0.0)
 
-    def _first_free(
-        self, model: Model, spots: list[Spot], seen: float, into_wall: float = 0.0
-    ) -> Model | None:
+    def _try(self, model: Model, spots: list[Spot], seen: float, into_wall: float) -> Model | None:
         """Spots in view are tried first; one out of view is taken with probability 1 - seen."""
         take_hidden = self.rng.random() > seen
         visible = self.in_view([spot[1:3] for spot in spots])
@@ -169,9 +165,6 @@ class Layout:
                 # A hair above: two parts that share a face would fight for its pixels.
                 spot = base.spot.beside(x + dx, y + dy, z + 0.002, self.rng.normal(0, 0.08))
                 self.place(thing, spot)
-
-
-# ---- camera and floor plan ------------------------------------------------------------------
 
 
 def camera_pose(yaw: float, pitch: float, roll: float, height: float) -> np.ndarray:
@@ -226,9 +219,6 @@ def _annex(rng: Generator, main: Rectangle) -> list[Rectangle]:
     return [(x0 - d, a, x0 - b, c) for a, b, c, d in local]
 
 
-# ---- walls ----------------------------------------------------------------------------------
-
-
 def _walls(floor: list[Rectangle]) -> Iterator[tuple[Spot, float]]:
     """Pieces of wall where no rectangle joins another: one end, and the length.
 
@@ -267,6 +257,6 @@ def _build(rng: Generator, room: Layout) -> list[Part]:
     if len(room.floor) == 3:  # the wall over the doorway
         x0, y0, x1, y1 = room.floor[1]
         low = min(rng.uniform(1.98, 2.15), room.height - 0.1)
-        size = x1 - x0, y1 - y0, room.height - low
-        shell.box(walls, size, ((x0 + x1) / 2, (y0 + y1) / 2, low))
+        at = (x0 + x1) / 2, (y0 + y1) / 2, low
+        shell.box(walls, (x1 - x0, y1 - y0, room.height - low), at)
     return shell.parts

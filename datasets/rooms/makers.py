@@ -15,15 +15,10 @@ def _both(x: float) -> tuple[float, float]:
     return -x, x
 
 
-def _legs(
-    model: Model, shape: str, material: Material, size: tuple[float, float, float], thick: float
-) -> None:
+def _legs(model: Model, shape: str, material: Material, size: tuple, thick: float) -> None:
     for x in _both((size[0] - thick) / 2):
         for y in _both((size[1] - thick) / 2):
             model.add(shape, material, (thick, thick, size[2]), (x, y, 0))
-
-
-# ---- seats and beds -------------------------------------------------------------------------
 
 
 def chair(model: Model, n: Numbers) -> None:
@@ -88,13 +83,10 @@ def bed(model: Model, n: Numbers) -> None:
         model.ellipsoid(n.pillow, (0.56, 0.36, 0.15), at, name="pillow")
 
 
-# ---- tables and cabinets --------------------------------------------------------------------
-
-
 def table(model: Model, n: Numbers) -> None:
     """A box or cylinder as top, on legs, a pedestal, panels or drawers."""
-    under, depth, share = n.height - n.thick, n.depth or n.width, 0.65 if n.shape != "box" else 0.95
-    model.add(n.shape, n.wood, (n.width, depth, n.thick), (0, 0, under))
+    under, depth, share = n.height - 0.04, n.depth or n.width, 0.65 if n.shape != "box" else 0.95
+    model.add(n.shape, n.wood, (n.width, depth, 0.04), (0, 0, under))
     if n.stand == "pedestal":
         model.cylinder(n.wood, (0.12 * n.width, 0.12 * n.width, under))
         model.cylinder(n.wood, (0.65 * n.width, 0.65 * n.width, 0.03))
@@ -164,9 +156,6 @@ def shelf(model: Model, n: Numbers) -> None:
             at = (wide - inner) / 2 + 0.01, (n.depth - deep) / 2 - 0.03, z + thick
             model.box(paint(n.rng, "paper"), size, at, name=name)
     model.surface = (0, 0, n.height), (n.width - 0.1, n.depth - 0.06)
-
-
-# ---- things ---------------------------------------------------------------------------------
 
 
 def bathtub(model: Model, n: Numbers) -> None:

@@ -80,9 +80,6 @@ def paint(rng: np.random.Generator, families: str) -> Material:
     return Material(texture, (one, other), scale, axes, gloss, glow)
 
 
-# ---- solids ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Part:
     """A convex solid. In its own frame it is centred on 0 and reaches to +-half.
@@ -153,9 +150,6 @@ _MESHES = {
 def triangles(part: Part) -> np.ndarray:
     """Its surface: (n, 3, 3) float64 corners in the world. Round shapes are inscribed."""
     return apply(part.rotation, _MESHES[part.shape].triangles * part.half) + part.center
-
-
-# ---- models ---------------------------------------------------------------------------------
 
 
 class Spot(NamedTuple):

@@ -7,12 +7,11 @@ BLAS, so that they do not depend on the machine.
 from typing import NamedTuple
 
 import numpy as np
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
 from numpy.random import Generator
 from scipy.ndimage import gaussian_filter, map_coordinates, uniform_filter
 
 from constants import IMAGE_SIZE
+from datasets.raycast import RayTarget, camera_rays
 from datasets.rooms.parts import Part, apply, triangles
 
 BORDER = 8  # pixels: the images of NYUv2 have a white frame of about this width
@@ -27,7 +26,7 @@ class View(NamedTuple):
     slope: np.ndarray  # (480, 640) float64, cosine between the ray and the surface's normal
     points: np.ndarray  # (307200, 3) float64, world
     normals: np.ndarray  # (307200, 3) float64, of unit length, outwards
-    scene: EmbreeScene
+    target: RayTarget  # all parts
 
 
 def cast(parts: list[Part], K: np.ndarray, pose: np.ndarray) -> View:
@@ -35,18 +34,13 @@ def cast(parts: list[Part], K: np.ndarray, pose: np.ndarray) -> View:
     meshes = [triangles(part) for part in parts]
     owner = np.repeat(np.arange(len(parts)), [len(mesh) for mesh in meshes])
     corners = np.concatenate(meshes)  # (n, 3, 3)
-    scene = EmbreeScene(robust=True)
-    TriangleMesh(scene, corners.astype(np.float32))
+    target = RayTarget(corners)
 
     pose = pose.astype(np.float64)
     camera, (right, down, forward) = pose[:3, 3], pose[:3, :3].T
-    (rows, columns), K = IMAGE_SIZE, np.asarray(K, dtype=np.float64)
-    x = (np.arange(columns) - K[0, 2]) / K[0, 0]
-    y = (np.arange(rows) - K[1, 2]) / K[1, 1]
-    rays = x[:, None] * right + (y[:, None] * down + forward)[:, None]  # z = 1 for the camera
-    rays = rays.reshape(-1, 3)
-    start = np.broadcast_to(camera, rays.shape).astype(np.float32)
-    hit = scene.run(start, rays.astype(np.float32))  # the triangle of each ray, -1 none
+    rays = camera_rays(np.asarray(K, dtype=np.float64)).reshape(-1, 3)
+    rays = rays[:, :1] * right + (rays[:, 1:2] * down + forward)  # in the world
+    hit = target.first(camera, rays)
     # Depth by intersecting the ray with the triangle's plane: exact where Embree's is single.
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.sqrt(_dot(normal, normal))[:, None]
@@ -59,7 +53,7 @@ def cast(parts: list[Part], K: np.ndarray, pose: np.ndarray) -> View:
     slope = np.abs(cosine) / np.sqrt(_dot(rays, rays))
     part = np.where(found, owner[hit], -1)
     images = (image.reshape(IMAGE_SIZE) for image in (depth, part, slope))
-    return View(*images, camera + rays * depth[:, None], normals, scene)
+    return View(*images, camera + rays * depth[:, None], normals, target)
 
 
 def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -112,9 +106,7 @@ def _light(
         cosine = np.clip(_dot(view.normals, towards) / distance, 0, 1)
         strength = power / (0.6 + 0.1 * distance**2)
         if number == 0:  # is something between the lamp and the point, which is at distance 1?
-            start = np.broadcast_to(lamp, towards.shape).astype(np.float32)
-            reach = view.scene.run(start, -towards.astype(np.float32), query="DISTANCE")
-            strength *= np.where(reach < 0.995, 0.35, 1.0)
+            strength *= np.where(view.target.distance(lamp, -towards) < 0.995, 0.35, 1.0)
         diffuse += (strength * cosine)[:, None] * tint
         highlight += 0.25 * gloss * strength * cosine**16
     return diffuse, highlight
@@ -132,9 +124,6 @@ def _develop(color: np.ndarray, rng: Generator) -> np.ndarray:
     return image
 
 
-# ---- textures: points (n, 3) in periods, random lattice -> mixture of two colours, 0..1 -------
-
-
 def _noise(points: np.ndarray, lattice: np.ndarray) -> np.ndarray:
     """Smooth noise: the lattice interpolated linearly, in two octaves."""
     rough, fine = (
@@ -148,6 +137,7 @@ def _wood(points: np.ndarray, lattice: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.sin(2 * np.pi * (points[:, 1] * 0.7 + 0.9 * grain))
 
 
+# Points (n, 3) in periods, random lattice -> mixture of two colours, 0..1.
 TEXTURES = {
     "flat": lambda points, lattice: np.zeros(len(points)),
     "noise": _noise,

@@ -64,9 +64,9 @@ def voxelize(
     """Labels at 2 cm: (240, 144, 240) uint8, raw classes.
 
     A voxel belongs to the first part that it touches: so what is thinner than a voxel is not lost,
-    and a point on a surface is in a labelled voxel. As in SSCNet's data,
-    objects are solid, what is occupied outside the field of view of the virtual camera becomes 0,
-    and what is neither occupied nor above the floor plan, 255.
+    and a point on a surface is in a labelled voxel. As in SSCNet's data, objects are solid, what is
+    occupied outside the virtual camera's view becomes 0, and what is neither occupied nor above the
+    floor plan, 255.
 
     floor: rectangles (x0, y0, x1, y1), metres.
     """
@@ -77,11 +77,8 @@ def voxelize(
     labels = np.zeros(FINE_GRID, dtype=np.uint8)
     lows, highs = (corners[:, WORLD_OF_ARRAY] for corners in bounds(parts))
     for part, low, high in zip(parts, lows - SIZE, highs + SIZE, strict=True):
-        ends = [
-            np.searchsorted(*pair)
-            for pair in zip(centers, zip(low, high, strict=True), strict=True)
-        ]
-        window = tuple(slice(*pair) for pair in ends)
+        ends = zip(centers, low, high, strict=True)
+        window = tuple(slice(*np.searchsorted(axis, (start, end))) for axis, start, end in ends)
         x, up, forward = np.ix_(*(axis[piece] for axis, piece in zip(centers, window, strict=True)))
         if x.size and up.size and forward.size:
             block = labels[window]

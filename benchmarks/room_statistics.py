@@ -19,9 +19,13 @@ from datasets import nyu  # noqa: E402
 from datasets.voxels import is_occupied  # noqa: E402
 from errors import exit_on_input_error  # noqa: E402
 
+COUNTS = ("voxels with a pixel", "SSC voxels", "SC voxels", "SC voxels, occupied")
+SHARES = ("pixels that lie in an occupied voxel", "TSDF below -0.5", "TSDF of 0")
+CORRELATION = "correlation of TSDF and TSDF-CAD"
+
 
 @exit_on_input_error
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,25 +38,19 @@ def main():
         print(f"| {name} |" + "".join(f" {column[name]} |" for column in columns))
 
 
-def statistics(root):
-    """{figure: text} over all scenes of a prepared folder."""
+def statistics(root: Path) -> dict[str, str]:
+    """The table's column of a prepared folder: {figure: text}."""
     cad_root = nyu.cad_folder(root)
     cad_root = cad_root if cad_root.is_dir() else None
     scenes = [scene for split in nyu.SPLITS for scene in nyu.find_scenes(root, split, cad_root)]
     with ProcessPoolExecutor() as pool:
         rows = list(pool.map(scene_figures, scenes, chunksize=8))
     mean = {key: np.mean([row[key] for row in rows], axis=0) for key in rows[0]}
-    occupied = mean["SC voxels, occupied"] / mean["SC voxels"]
     table = {"scenes": f"{len(rows)}"}
-    for key in ("voxels with a pixel", "SSC voxels", "SC voxels", "SC voxels, occupied"):
-        table[key] = f"{mean[key]:.0f}"
-    table["SC IoU of everything occupied"] = f"{occupied:.1%}"
-    for key in ("pixels that lie in an occupied voxel", "TSDF below -0.5", "TSDF of 0"):
-        table[key] = f"{mean[key]:.1%}"
-    if cad_root:
-        table["correlation of TSDF and TSDF-CAD"] = f"{mean['correlation']:.3f}"
-    else:
-        table["correlation of TSDF and TSDF-CAD"] = ""
+    table |= {key: f"{mean[key]:.0f}" for key in COUNTS}
+    table["SC IoU of everything occupied"] = f"{mean[COUNTS[3]] / mean[COUNTS[2]]:.1%}"
+    table |= {key: f"{mean[key]:.1%}" for key in SHARES}
+    table[CORRELATION] = f"{mean[CORRELATION]:.3f}" if cad_root else ""
     present = np.mean([row["voxels"] > 0 for row in rows], axis=0)
     for index, name in enumerate((*CLASS_NAMES, "ignored (255)")):
         table[f"{name}: voxels (with a pixel; in scenes)"] = (
@@ -61,27 +59,22 @@ def statistics(root):
     return table
 
 
-def scene_figures(scene):
+def scene_figures(scene: nyu.SceneFiles) -> dict[str, float | np.ndarray]:
     label, mapping = nyu.read_label(scene.label), nyu.read_mapping(scene.mapping)
     tsdf, weight = nyu.read_tsdf(scene.tsdf), nyu.read_label_weight(scene.tsdf)
-    occupied = is_occupied(label)
-    seen = mapping != NO_PIXEL
+    occupied, seen = is_occupied(label), mapping != NO_PIXEL
     scored = weight & (label != IGNORE_INDEX)
-    figures = {
-        "voxels with a pixel": seen.sum(),
-        "SSC voxels": scored.sum(),
-        "SC voxels": (scored & ~seen).sum(),
-        "SC voxels, occupied": (scored & ~seen & occupied).sum(),
-        "pixels that lie in an occupied voxel": (seen & occupied).sum() / max(seen.sum(), 1),
-        "TSDF below -0.5": (tsdf < -0.5).mean(),
-        "TSDF of 0": (tsdf == 0).mean(),
-    }
+    hidden = scored & ~seen
+    counts = seen.sum(), scored.sum(), hidden.sum(), (hidden & occupied).sum()
+    hits = (seen & occupied).sum() / max(seen.sum(), 1)
+    figures = dict(zip(COUNTS, counts, strict=True))
+    figures |= zip(SHARES, (hits, (tsdf < -0.5).mean(), (tsdf == 0).mean()), strict=True)
     classes = [*range(NUM_CLASSES), IGNORE_INDEX]
     figures["voxels"] = np.bincount(label.reshape(-1), minlength=256)[classes]
     figures["seen"] = np.bincount(label[seen], minlength=256)[classes]
     if scene.tsdf_cad is not None:
         cad = nyu.read_tsdf(scene.tsdf_cad)
-        figures["correlation"] = np.corrcoef(tsdf.reshape(-1), cad.reshape(-1))[0, 1]
+        figures[CORRELATION] = np.corrcoef(tsdf.reshape(-1), cad.reshape(-1))[0, 1]
     return figures
 
 

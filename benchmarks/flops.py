@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 
 import torch
+from easydict import EasyDict
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -27,7 +29,7 @@ PEAK = {"fp32 (TF32)": 156e12, "bf16": 312e12}  # of an NVIDIA A100, dense, oper
 UTILISATION = 0.2  # assumed: small volumes, many layers that only move memory
 
 
-def operations(network, *inputs, backward: bool) -> int:
+def operations(network: nn.Module, *inputs: Tensor, backward: bool) -> int:
     """Of a forward pass, and of the backward pass to what is trained."""
     with FlopCounterMode(display=False) as counter:
         out = network(*inputs)
@@ -37,7 +39,7 @@ def operations(network, *inputs, backward: bool) -> int:
     return counter.get_total_flops()
 
 
-def step_operations(cfg) -> dict[str, tuple[int, int]]:
+def step_operations(cfg: EasyDict) -> dict[str, tuple[int, int]]:
     """Of one scene, by part of the network: (forward, forward and backward)."""
     model = build_model(cfg).to("meta").train()
     volume = torch.empty(1, cfg.width, *GRID, device="meta")
@@ -53,7 +55,7 @@ def step_operations(cfg) -> dict[str, tuple[int, int]]:
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Operations and estimated cost of a training.")
     parser.add_argument("--config", default="configs/nyu_segformer_b2.yaml", help="preset")
     args = parse_settings(parser)

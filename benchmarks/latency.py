@@ -11,8 +11,10 @@ import argparse
 import os
 import sys
 import tempfile
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -20,32 +22,25 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.timing import print_header, print_row, take_turns
 from config import parse_settings
+from datasets.files import read_depth_image, read_rgb
 from datasets.frames.cameras import to_nyu_view
-from datasets.frames.depth import read_depth_image, read_rgb, to_metres
+from datasets.frames.depth import to_metres
+from datasets.frames.frame import prepare_frame
 from datasets.frames.gravity import estimate_pose
 from datasets.geometry import NYU_INTRINSICS
 from datasets.rooms import make_room
 from datasets.tsdf import tsdf_from_depth
 from datasets.voxels import mapping_from_depth
 from errors import exit_on_input_error
-from utils.completion import FORMATS, SceneCompleter, prepare_frame
+from utils.completion import FORMATS, SceneCompleter
 
-
-def median_ms(function, device, rounds):
-    """Milliseconds that a call takes, and its last result."""
-    times = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        result = function()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return 1000 * float(np.median(times[1:])), result
+Result = TypeVar("Result")
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Time of completing a frame, by part.")
     parser.add_argument("--pretrained_path", required=True, help="checkpoint of a student")
     parser.add_argument("--device", default="cpu")
@@ -58,19 +53,20 @@ def main():
     room = make_room(0, "test", 0)
     rgb, depth, K = room.rgb, room.depth, room.K
 
-    def timed(name, function):
-        milliseconds, result = median_ms(function, completer.device, args.rounds)
-        print(f"| {name} | {milliseconds:.1f} |", flush=True)
+    def timed(name: str, function: Callable[[], Result]) -> Result:
+        function()
+        (seconds,), (result,) = take_turns([function], args.rounds)
+        print_row(name, f"{1000 * seconds:.1f}")
         return result
 
     model = sum(p.numel() for p in completer.model.parameters()) / 1e6
     print(f"{args.pretrained_path}, {model:.1f} M parameters, {completer.device}, ", end="")
-    print(f"{args.threads} threads, {completer.precision}\n\n| part | ms |\n|---|---|")
+    print(f"{args.threads} threads, {completer.precision}\n")
+    print_header(["part", "ms"])
     timed("**whole call**, pose estimated", lambda: completer(rgb, depth, K))
     timed("**whole call**, pose given", lambda: completer(rgb, depth, K, room.pose))
-    frame = timed(
-        "preparing the frame, pose given", lambda: prepare_frame(rgb, depth, K, room.pose)
-    )
+    prepare = partial(prepare_frame, rgb, depth, K, room.pose)
+    frame = timed("preparing the frame, pose given", prepare)
     timed("- depth check", lambda: to_metres(depth))
     timed("- resampling to NYUv2's view", lambda: to_nyu_view(rgb, depth, NYU_INTRINSICS))
     geometry = NYU_INTRINSICS, frame.pose, frame.origin
@@ -84,7 +80,7 @@ def main():
         cv2.imwrite(str(depth_path), np.rint(depth * 1000).astype(np.uint16))
         timed("reading both PNGs", lambda: (read_rgb(rgb_path), read_depth_image(depth_path)))
         for kind in FORMATS:
-            timed(f"writing .{kind}", lambda: scene.save(Path(folder) / f"scene.{kind}"))  # noqa: B023
+            timed(f"writing .{kind}", partial(scene.save, Path(folder) / f"scene.{kind}"))
 
 
 if __name__ == "__main__":

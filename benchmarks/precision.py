@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,7 +26,7 @@ from utils.loading import loader_processes
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Half precision against fp32.")
     parser.add_argument("--pretrained_path", required=True, help="checkpoint, ours or original")
     parser.add_argument("--precision", default="bf16", choices=("bf16", "fp16"))
@@ -36,10 +37,10 @@ def main():
     dataset = build_dataset(cfg.data, "test", with_cad=volume == "tsdf_cad", augment=False)
     expected, counts = {}, []
 
-    def keep(name, labels, _batch):
+    def keep(name: str, labels: Tensor, _batch: dict) -> None:
         expected[name] = labels.to(torch.uint8)
 
-    def compare(name, labels, batch):
+    def compare(name: str, labels: Tensor, batch: dict) -> None:
         evaluated = supervised_voxels(batch).view_as(labels)
         same = (labels == expected[name]) & evaluated
         counts.append((same.sum().item(), evaluated.sum().item()))

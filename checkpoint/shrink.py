@@ -19,7 +19,7 @@ from utils.checkpoint import save_checkpoint, settings_of  # noqa: E402
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Leave out training state, store fp16.")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("output", type=Path)

@@ -36,7 +36,7 @@ HIDDEN = -0.5  # of the mean TSDF: below it, label_weight takes empty voxels in
 class SplitCompletion:
     """SC confusion counts over all scored voxels, and over those whose noisy TSDF says hidden."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.counts = torch.zeros(2, 2, 2, dtype=torch.int64)
 
     def update(self, occupied: torch.Tensor, batch: dict) -> None:
@@ -47,7 +47,7 @@ class SplitCompletion:
         for count, where in zip(self.counts, (scored, scored & hidden), strict=True):
             count += confusion_matrix(truth, occupied.flatten().long(), where, 2).cpu()
 
-    def __str__(self):
+    def __str__(self) -> str:
         parts = []
         for name, count in zip(("all", "hidden"), self.counts, strict=True):
             scores = {key: value[1].item() for key, value in class_ratios(count).items()}
@@ -56,7 +56,7 @@ class SplitCompletion:
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="What the evaluation mask gives away.")
     parser.add_argument(
         "--pretrained_path", action="append", default=[], help="checkpoint; may be repeated"

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
@@ -37,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's fo
 from config import load_config, parse_settings  # noqa: E402
 from constants import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD  # noqa: E402
 from datasets.files import open_image  # noqa: E402
-from datasets.nyu import find_scenes, read_image  # noqa: E402
+from datasets.nyu import SceneFiles, find_scenes, read_image  # noqa: E402
 from errors import InputError, exit_on_input_error  # noqa: E402
 from models.encoder_weights import load_pretrained_encoder  # noqa: E402
 from utils.distributed import autocast  # noqa: E402
@@ -54,16 +55,16 @@ LR, ENCODER_LR, WEIGHT_DECAY = 1e-3, 3e-4, 0.05
 class LabelledImages(Dataset):
     """Images (3, h, w) float and labels (h / 4, w / 4) int64 of scenes, after `transform`."""
 
-    def __init__(self, scenes, labels: Path, transform):
+    def __init__(self, scenes: list[SceneFiles], labels: Path, transform: v2.Compose) -> None:
         self.files = [(scene.image, labels / f"{scene.id}.png") for scene in scenes]
         self.transform = transform
         if missing := [path for _, path in self.files if not path.is_file()]:
             raise InputError(f"{missing[0]} and {len(missing) - 1} more label images are missing")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         image_path, label_path = self.files[index]
         image = torch.from_numpy(read_image(image_path)).permute(2, 0, 1)
         label = np.array(open_image(label_path, IMAGE_SIZE))
@@ -75,7 +76,7 @@ class LabelledImages(Dataset):
         return image.as_subclass(torch.Tensor), mask.long()
 
 
-def transforms(size: tuple[int, int], augment: bool):
+def transforms(size: tuple[int, int], augment: bool) -> v2.Compose:
     """uint8 image and mask -> normalised image of `size` and mask."""
     steps = [v2.Resize(size, antialias=True)]
     if augment:
@@ -99,7 +100,7 @@ def class_weights(dataset: LabelledImages) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def mean_iou(model, loader, device, precision) -> float:
+def mean_iou(model: nn.Module, loader: DataLoader, device: torch.device, precision: str) -> float:
     """In percent, over the classes that occur."""
     model.eval()
     confusion = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.int64, device=device)
@@ -112,7 +113,7 @@ def mean_iou(model, loader, device, precision) -> float:
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Train a 2D encoder on labelled images.")
     parser.add_argument("--labels", type=Path, required=True, help="folder of NYU-40 label images")
     parser.add_argument("--out", type=Path, required=True, help="the encoder's weights")

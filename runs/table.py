@@ -45,7 +45,7 @@ def cell(values: tuple[float, ...]) -> str:
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Mean and spread of results over seeds.")
     parser.add_argument("folder", type=Path)
     rows = read_rows(parser.parse_args().folder)

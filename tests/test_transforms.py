@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from inputs_rule import make_sample
 
-from benchmarks.loading import generated_image, plain_augmentation
+from benchmarks.reference_data import generated_image, plain_augmentation
 from datasets.transforms import PHOTOMETRIC, Draws, apply, draw, normalize
 
 STD = np.float32([58.395, 57.12, 57.375])[:, None, None]

@@ -5,12 +5,35 @@ Volumes are (B, C, X, Y, Z); kernels are given in the same order.
 
 import math
 
+import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from models.batch_norm import BatchNorm3d
 from models.convolution import Conv3d, ConvTranspose3d
 from models.recompute import Recomputed
+
+
+class _WindowMeans(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, stride: tuple[int, int, int]) -> Tensor:
+        ctx.stride = stride
+        for axis, size in enumerate(stride, start=2):
+            if size == 2:
+                first, second = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
+                x = first + second
+        return x / math.prod(stride)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        batch, channels, *coarse = grad.shape
+        share = (grad / math.prod(ctx.stride)).permute(0, 2, 3, 4, 1)
+        sizes = [size for pair in zip(coarse, ctx.stride, strict=True) for size in pair]
+        windows = share[:, :, None, :, None, :, None].expand(batch, *sizes, channels)
+        fine = [size * step for size, step in zip(coarse, ctx.stride, strict=True)]
+        return windows.reshape(batch, *fine, channels).permute(0, 4, 1, 2, 3), None
 
 
 class AveragePool(nn.Module):
@@ -24,11 +47,7 @@ class AveragePool(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        for axis, size in enumerate(self.stride, start=2):
-            if size == 2:
-                first, second = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
-                x = first + second
-        return x / math.prod(self.stride)
+        return _WindowMeans.apply(x, self.stride)
 
 
 def _downsample(channels_in: int, channels_out: int, stride) -> nn.Sequential:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from constants import IGNORE_INDEX, NO_VOXEL, NUM_CLASSES, NYU_CLASS_VOXELS
 from models.network import SSCOutput
-from models.projection import take_rows
+from models.projection import by_voxel, take_rows
 
 SUPERVISED = ("loss_3d", "loss_2d")
 DISTILLATION = ("kd_t", "kd_sc", "kd_sa")
@@ -159,7 +159,7 @@ def distillation_losses(
     targets, losses = Targets.of(batch), {}
     scenes = targets.counts.samples
     if "kd_t" in names:
-        features = (at_least_single(o.tsdf_feature) for o in (out, teacher_out))
+        features = (at_least_single(by_voxel(o.tsdf_feature)) for o in (out, teacher_out))
         squares = F.mse_loss(*features, reduction="sum")
         losses["kd_t"] = squares / out.tsdf_feature[0].numel() / scenes
     semantic = {"kd_sc": semantic_centre_loss, "kd_sa": semantic_affinity_loss}

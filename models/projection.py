@@ -153,7 +153,7 @@ def fill_holes(rows: Tensor, voxels: Tensor, batch_size: int) -> tuple[Tensor, T
     return _FillHoles.apply(rows, voxels, near, batch_size), near
 
 
-def _by_voxel(volume: Tensor) -> Tensor:
+def by_voxel(volume: Tensor) -> Tensor:
     """(B, C, X, Y, Z) -> (B * X * Y * Z, C); a view of a channels-last volume."""
     return volume.permute(0, 2, 3, 4, 1).reshape(-1, volume.shape[1])
 
@@ -163,14 +163,14 @@ class _AddRows(torch.autograd.Function):
     def forward(ctx, volume, rows, voxels):
         ctx.save_for_backward(voxels)
         total = volume.clone(memory_format=torch.channels_last_3d)
-        _by_voxel(total).index_add_(0, voxels, rows)
+        by_voxel(total).index_add_(0, voxels, rows)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         (voxels,) = ctx.saved_tensors
-        return grad, _by_voxel(grad).index_select(0, voxels), None
+        return grad, by_voxel(grad).index_select(0, voxels), None
 
 
 def add_rows(volume: Tensor, rows: Tensor, voxels: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ class _TakeRows(torch.autograd.Function):
     def forward(ctx, volume, voxels):
         ctx.save_for_backward(voxels)
         ctx.shape = volume.shape
-        return _by_voxel(volume).index_select(0, voxels)
+        return by_voxel(volume).index_select(0, voxels)
 
     @staticmethod
     @once_differentiable

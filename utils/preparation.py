@@ -18,17 +18,9 @@ from datasets.files import count_mat_images, read_mat_image
 from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, Frame
 from datasets.nyu import OFFICIAL_COUNTS, SceneFiles, prepared_files, scene_places
 from datasets.poses import read_poses, recover_pose, scene_id
-from datasets.rooms import VERSION, Room, make_room
+from datasets.rooms import VERSION, make_room, raw_files, write_raw
 from datasets.tsdf import frame_tsdf, tsdf_from_labels
-from datasets.voxels import (
-    downsample_labels,
-    encode_depth,
-    frame_mapping,
-    label_weight,
-    read_bin,
-    read_depth,
-    write_bin,
-)
+from datasets.voxels import downsample_labels, frame_mapping, label_weight, read_bin, read_depth
 from errors import InputError
 from utils.files import atomic_file, write_text
 from utils.parallel import run_parallel
@@ -252,31 +244,6 @@ def prepare_room(seed: int, split: str, scene: str, out: Path, keep_raw: bool) -
             kept[name].parent.mkdir(parents=True, exist_ok=True)
             raw[name].replace(kept[name])
     return True
-
-
-def raw_files(folder: Path, split: str, scene: str) -> dict[str, Path]:
-    """Where the raw files of a scene are, by SSCNet's naming: what `prepare_NYU.py raw` reads."""
-    return {
-        "depth": folder / f"NYU{split}/NYU{scene}_0000.png",
-        "labels": folder / f"NYU{split}/NYU{scene}_0000.bin",
-        "CAD depth": folder / f"NYUCAD{split}/NYU{scene}_0000.png",
-        "CAD labels": folder / f"NYUCAD{split}/NYU{scene}_0000.bin",
-        "image": folder / f"rgb/NYU{scene}_rgb.png",
-    }
-
-
-def write_raw(room: Room, files: dict[str, Path]) -> None:
-    """Write a room to the files of raw_files, making their folders."""
-    for file in files.values():
-        file.parent.mkdir(parents=True, exist_ok=True)
-    for name, pixels in (
-        ("depth", encode_depth(room.depth)),
-        ("CAD depth", encode_depth(room.cad_depth)),
-        ("image", room.rgb[..., ::-1]),
-    ):
-        files[name].write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-    for name in ("labels", "CAD labels"):
-        write_bin(files[name], room.labels, room.pose, room.origin)
 
 
 def _claim(out: Path, made_by: dict[str, int]) -> None:

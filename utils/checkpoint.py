@@ -8,7 +8,6 @@ import sys
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from easydict import EasyDict
@@ -194,16 +193,8 @@ def is_finished(checkpoint: Checkpoint) -> bool:
     return meta is None or meta["epoch"] >= settings_of(checkpoint).train.epochs
 
 
-class Network(NamedTuple):
-    """A trained network and what its file says of it."""
-
-    model: CleanerS
-    cfg: EasyDict  # settings
-    volume: str  # its input: "tsdf" or "tsdf_cad"
-
-
-def read_network(path: str | Path, overrides: Iterable[str] = ()) -> Network:
-    """The network of a checkpoint, ours or the original's, with changed settings.
+def read_network(path: str | Path, overrides: Iterable[str] = ()) -> tuple[CleanerS, EasyDict, str]:
+    """The network of a checkpoint, its settings with overrides, and its input: tsdf or tsdf_cad.
 
     What a file of the original does not say is assumed, which is printed.
     """
@@ -218,4 +209,4 @@ def read_network(path: str | Path, overrides: Iterable[str] = ()) -> Network:
     cfg = merge_config(DEFAULTS, saved, str(path), overrides)
     model = build_model(cfg.model)
     load_strictly(model, checkpoint.state, path)
-    return Network(model, cfg, cfg.data.input or volume)
+    return model, cfg, cfg.data.input or volume

@@ -37,14 +37,7 @@ def prepare_raw(depthbin: Path, rgb: Path, out: Path, out_cad: Path, workers: in
     """NYU and NYUCAD from SSCNet's release and the images of NYUv2 (a .mat or a folder)."""
     if out_cad.resolve() == out.resolve():
         raise InputError(f"--out {out} is also the folder of NYUCAD: give --out-cad another one")
-    sources = {
-        split: {
-            f"{kind} {what}": _find_raw(depthbin / f"{kind}{split}", suffix)
-            for kind in ("NYU", "NYUCAD")
-            for what, suffix in (("depth .png", ".png"), (".bin", ".bin"))
-        }
-        for split in nyu.SPLITS
-    }
+    sources = {split: _find_frames(depthbin, split) for split in nyu.SPLITS}
     if not any(any(found.values()) for found in sources.values()):
         raise InputError(
             f"{depthbin}: no NYUxxxx_0000.png and .bin in its folders NYUtrain, NYUtest, "
@@ -70,18 +63,21 @@ def prepare_raw(depthbin: Path, rgb: Path, out: Path, out_cad: Path, workers: in
         run_parallel(tasks, workers)
     finally:
         for split, found in sources.items():
-            scenes = {*found["NYU depth .png"], *found["NYU .bin"]}
-            complete = _write_list(out, split, scenes)
+            complete = _write_list(out, split, {*found["NYU depth .png"], *found["NYU .bin"]})
             print(f"{split}: {complete} of {OFFICIAL_COUNTS[split]} scenes complete")
         for (split, what), scenes in missing.items():
             some = ", ".join(scenes[:5]) + (", ..." if len(scenes) > 5 else "")
             print(f"missing: {what} of {len(scenes)} {split} scenes ({some})")
 
 
-def _find_raw(folder: Path, suffix: str) -> dict[str, Path]:
-    """{scene: path} of the files NYUxxxx_0000 in a folder of SSCNet's release; empty without it."""
-    paths = folder.glob(f"NYU[0-9][0-9][0-9][0-9]_0000{suffix}")
-    return {path.name[3:7]: path for path in paths}
+def _find_frames(depthbin: Path, split: str) -> dict[str, dict[str, Path]]:
+    """{kind of file: {scene: path}} of a split of SSCNet's release."""
+    places = raw_files(depthbin, split, "[0-9]" * 4)
+    del places["RGB image"]
+    return {
+        kind: {path.name[3:7]: path for path in place.parent.glob(place.name)}
+        for kind, place in places.items()
+    }
 
 
 def find_images(source: Path) -> dict[str, Path | tuple[Path, int]]:
@@ -237,9 +233,9 @@ def prepare_room(seed: int, split: str, scene: str, out: Path, keep_raw: bool) -
     with tempfile.TemporaryDirectory(dir=out, prefix=".raw-") as folder:
         raw = raw_files(Path(folder), split, scene)
         write_raw(make_room(seed, split, int(scene) - FIRST_ROOM[split]), raw)
-        prepare_nyu(raw["depth"], raw["labels"], files)
-        prepare_nyucad(raw["CAD depth"], raw["CAD labels"], files)
-        prepare_image(raw["image"], files)
+        prepare_nyu(raw["NYU depth .png"], raw["NYU .bin"], files)
+        prepare_nyucad(raw["NYUCAD depth .png"], raw["NYUCAD .bin"], files)
+        prepare_image(raw["RGB image"], files)
         for name in kept if keep_raw else ():
             kept[name].parent.mkdir(parents=True, exist_ok=True)
             raw[name].replace(kept[name])

@@ -125,13 +125,11 @@ class Training:
                     if is_best:
                         meta |= {"best_miou": row["ssc_miou"], "best_epoch": epoch}
                     meta |= {"epoch": epoch, "unfinished": None, "history": [*meta["history"], row]}
-                    # The checkpoint last: what it says is done is not done again.
                     if is_main:
                         if is_best:
                             save_checkpoint(beside(self.path, "best"), self.model, meta)
                         self.folder.write_metrics(meta["history"])
-                    self._save(None)
-                    if is_main:
+                        self._save(None)  # after what a run that is resumed here does not do again
                         self.folder.write_events(row)
                         print(", ".join(f"{n} {value:.4g}" for n, value in row.items()), flush=True)
             except Stopped as stop:

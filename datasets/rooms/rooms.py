@@ -108,13 +108,13 @@ def voxelize(
 
 
 def raw_files(folder: Path, split: str, scene: str) -> dict[str, Path]:
-    """Where the raw files of a room are, by SSCNet's naming: what `prepare_NYU.py raw` reads."""
+    """Where the raw files of a scene are, by SSCNet's naming: what `prepare_NYU.py raw` reads."""
     return {
-        "depth": folder / f"NYU{split}/NYU{scene}_0000.png",
-        "labels": folder / f"NYU{split}/NYU{scene}_0000.bin",
-        "CAD depth": folder / f"NYUCAD{split}/NYU{scene}_0000.png",
-        "CAD labels": folder / f"NYUCAD{split}/NYU{scene}_0000.bin",
-        "image": folder / f"rgb/NYU{scene}_rgb.png",
+        "NYU depth .png": folder / f"NYU{split}/NYU{scene}_0000.png",
+        "NYU .bin": folder / f"NYU{split}/NYU{scene}_0000.bin",
+        "NYUCAD depth .png": folder / f"NYUCAD{split}/NYU{scene}_0000.png",
+        "NYUCAD .bin": folder / f"NYUCAD{split}/NYU{scene}_0000.bin",
+        "RGB image": folder / f"rgb/NYU{scene}_rgb.png",
     }
 
 
@@ -122,8 +122,12 @@ def write_raw(room: Room, files: dict[str, Path]) -> None:
     """Write a room to the files of raw_files, making their folders."""
     for file in files.values():
         file.parent.mkdir(parents=True, exist_ok=True)
-    depths = {"depth": encode_depth(room.depth), "CAD depth": encode_depth(room.cad_depth)}
-    for name, pixels in {**depths, "image": room.rgb[..., ::-1]}.items():
+    images = {
+        "NYU depth .png": encode_depth(room.depth),
+        "NYUCAD depth .png": encode_depth(room.cad_depth),
+        "RGB image": room.rgb[..., ::-1],
+    }
+    for name, pixels in images.items():
         files[name].write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-    for name in ("labels", "CAD labels"):
+    for name in ("NYU .bin", "NYUCAD .bin"):
         write_bin(files[name], room.labels, room.pose, room.origin)

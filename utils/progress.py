@@ -54,8 +54,8 @@ class Progress:
                 "processes"
             )
         self.step, self.names = saved["step"], saved["names"]
-        self.seconds, self.waited = saved["seconds"], saved["waited"]
         self.sums = torch.tensor(saved["sums"][distributed.rank()], dtype=torch.float64).to(device)
+        self.seconds, self.waited = saved["seconds"], saved["waited"]
 
     def add(
         self, losses: dict[str, Tensor], skipped: Tensor, seconds: float, waited: float

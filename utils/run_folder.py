@@ -61,11 +61,10 @@ def _git(*words: str) -> str | None:
     """The output of a git command about the project; None without git or outside a repository."""
     command = ["git", "-C", str(PROJECT), *words]
     try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=True
-        ).stdout.strip()
+        output = subprocess.check_output(command, text=True, timeout=60, stderr=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError):
         return None
+    return output.strip()
 
 
 def _version(package: str) -> str:
@@ -136,6 +135,5 @@ class RunFolder:
                 self.events.add_scalar(name, value, row["epoch"])
             self.events.flush()
         except OSError as error:
-            raise InputError(
-                f"{self.path} cannot be written ({error.strerror}): free space"
-            ) from error
+            message = f"{self.path} cannot be written ({error.strerror}): free space"
+            raise InputError(message) from error

@@ -122,7 +122,8 @@ def main():
     parser.add_argument("--pretrained_path", required=True, help="checkpoint, ours or original")
     parser.add_argument("--output", required=True, metavar="FILE.onnx")
     args = parse_settings(parser)
-    model = prepare_for_inference(read_network(args.pretrained_path, args.overrides).model)
+    model, _, _ = read_network(args.pretrained_path, args.overrides)
+    model = prepare_for_inference(model)
     content = export(model)
     difference = largest_difference(content, model, seeds=(1, 2, 3))
     if not difference <= TOLERANCE:

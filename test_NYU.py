@@ -82,7 +82,7 @@ def main() -> None:
         print(f"all {frequent}: everything occupied, of the most frequent class (paper's protocol)")
         write_text(output / "results.json", json.dumps(scores, indent=2) + "\n")
         write_text(output / "results.csv", results_csv({"": scores}))
-        by_scene = {scene.name: scene.metrics.compute() for scene in scenes}
+        by_scene = {name: scene.compute() for name, scene in scenes.items()}
         write_text(output / "scenes.csv", results_csv(by_scene))
         save_page(output / "index.html", title, {"Scores in per cent": rows}, exhibits)
         print(f"written: {output}/index.html, results.json, results.csv, scenes.csv")

@@ -13,16 +13,16 @@ import sys
 from easydict import EasyDict
 
 from config import parse_training
-from datasets import build_dataset
 from errors import InputError, exit_on_input_error
 from models import build_model, prepare_for_inference
 from models.checkpoints import load_strictly, read_checkpoint
 from models.encoder_weights import stem_of_weights
+from models.losses import DISTILLATION
 from models.network import CleanerS
 from utils import distributed
-from utils.checkpoint import DISTILLATION_WEIGHTS, check_settings, find_resumable, is_finished
+from utils.checkpoint import check_settings, find_resumable, is_finished
 from utils.step import Objective
-from utils.training import initial_network, train
+from utils.training import Training, initial_network
 
 
 def load_teacher(cfg: EasyDict) -> CleanerS:
@@ -45,14 +45,11 @@ def main() -> None:
     path, volume = cfg.train.student_path, cfg.data.input or "tsdf"
     checkpoint = find_resumable(path, cfg, volume) if resume else None
     if checkpoint is None or not is_finished(checkpoint):
-        distil = any(cfg.loss[key.removeprefix("loss.")] for key in DISTILLATION_WEIGHTS)
+        distil = any(cfg.loss[f"weight_{name}"] for name in DISTILLATION)
         teacher = load_teacher(cfg) if distil else None
-        with_cad = volume == "tsdf_cad"
-        train_set = build_dataset(cfg.data, "train", distil or with_cad, True, cfg.seed)
-        test_set = build_dataset(cfg.data, "test", with_cad, augment=False)
-        model = initial_network(cfg, checkpoint)
         objective = Objective(cfg.loss, volume, teacher, cfg.train.precision)
-        train(cfg, model, objective, train_set, test_set, path, device, checkpoint)
+        model = initial_network(cfg, checkpoint)
+        Training(cfg, model, objective, path, device, checkpoint).run()
     elif distributed.is_main():
         print(f"{path} is complete: kept")
     distributed.cleanup()

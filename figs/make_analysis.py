@@ -120,8 +120,8 @@ def main() -> None:
     metrics, scenes = evaluate(
         model, dataset, volume, device, cfg.train.precision, loader_processes(cfg), keep
     )
-    ssc_miou = [occurring_miou(scene.metrics) for scene in scenes]
-    sc_iou = [scene.metrics.compute()["sc"]["iou"] for scene in scenes]
+    ssc_miou = [occurring_miou(scene) for scene in scenes.values()]
+    sc_iou = [scene.compute()["sc"]["iou"] for scene in scenes.values()]
     draw_confusion(output / "confusion.png", confusion_shares(metrics))
     draw_histograms(output / "scenes.png", sc_iou, ssc_miou)
 
@@ -130,7 +130,8 @@ def main() -> None:
         shown = [dataset.scenes[i] for i in indices]
         exhibits = [Exhibit.of_files(scene, predictions[scene.name]) for scene in shown]
         captions = [
-            f"{scenes[i].name}: SC IoU {sc_iou[i]:.0f}, SSC mIoU {ssc_miou[i]:.0f}" for i in indices
+            f"{scene.name}: SC IoU {sc_iou[i]:.0f}, SSC mIoU {ssc_miou[i]:.0f}"
+            for i, scene in zip(indices, shown, strict=True)
         ]
         draw_scenes(output / f"{name}.png", exhibits, captions)
     print(f"written: {output}/confusion.png, scenes.png, best.png, worst.png")

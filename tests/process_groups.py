@@ -102,7 +102,7 @@ def table(folder):
     )
     return {
         "scores": metrics.compute(),
-        "scenes": {scene.name: scene.metrics.compute() for scene in scenes},
+        "scenes": {name: scene.compute() for name, scene in scenes.items()},
         "seen": names,
     }
 

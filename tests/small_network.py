@@ -7,12 +7,11 @@ import torch
 from torch import nn
 
 from config import load_config, parse_training
-from datasets import build_dataset
 from models.network import SSCOutput
 from models.tsdf_net import TSDFNet
 from utils.checkpoint import find_checkpoint
 from utils.step import Objective
-from utils.training import train
+from utils.training import Training
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -46,15 +45,13 @@ def small_settings(root, *overrides):
 
 
 def small_run(cfg, path="run.pth", objective=None, resume=False):
-    """`train` as the scripts call it, with the small network as student without teacher."""
+    """`Training` as the scripts call it, with the small network as student without teacher."""
     objective = objective or Objective(cfg.loss, "tsdf")
     checkpoint = find_checkpoint(path) if resume else None
-    train_set = build_dataset(cfg.data, "train", with_cad=False, augment=True, seed=cfg.seed)
-    test_set = build_dataset(cfg.data, "test", with_cad=False, augment=False)
     torch.manual_seed(cfg.seed)
     # It knows the parts of the real network.
     with mock.patch("utils.evaluation.prepare_for_inference", nn.Module.eval, create=True):
-        train(cfg, SmallNetwork(), objective, train_set, test_set, path, CPU, checkpoint)
+        Training(cfg, SmallNetwork(), objective, path, CPU, checkpoint).run()
 
 
 def content(path):

@@ -71,10 +71,10 @@ def test_a_shrunk_checkpoint_is_half_the_size_and_the_same_to_fp16(tmp_path):
     command = [sys.executable, "checkpoint/shrink.py", str(large), str(small)]
     subprocess.run(command, check=True)
     assert small.stat().st_size < 0.6 * large.stat().st_size
-    first, second = read_network(large), read_network(small)
-    assert (second.cfg, second.volume) == (first.cfg, first.volume)
-    ours = second.model.state_dict()
-    for name, value in first.model.state_dict().items():
+    (first, *expected), (second, *found) = read_network(large), read_network(small)
+    assert found == expected
+    ours = second.state_dict()
+    for name, value in first.state_dict().items():
         expected = value.half().float() if value.ndim > 1 else value
         torch.testing.assert_close(ours[name], expected, rtol=0, atol=0)
 

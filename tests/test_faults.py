@@ -402,7 +402,7 @@ def test_processes_that_read_for_an_evaluation_outlive_a_signal(nyu):
     with mock.patch("utils.evaluation.prepare_for_inference", torch.nn.Module.eval):
         _, expected = evaluate(network, dataset, "tsdf", CPU)
         _, found = evaluate(network, SignalledReaders(dataset), "tsdf", CPU, workers=1)
-    assert [s.name for s in found] == [s.name for s in expected] != []
+    assert list(found) == list(expected) != []
 
 
 def test_checkpoints_within_an_epoch_by_time(nyu, monkeypatch):

@@ -21,28 +21,30 @@ def check_folder(
     """Validate a prepared folder, print its totals, and draw the scenes `names` (or three)."""
     if cad_root is None and nyu.cad_folder(root).is_dir():
         cad_root = nyu.cad_folder(root)
-    scenes = {split: nyu.find_scenes(root, split, cad_root) for split in nyu.SPLITS}
-    both = {s.id for s in scenes["train"]} & {s.id for s in scenes["test"]}
+    splits = {
+        split: {scene.id: scene for scene in nyu.find_scenes(root, split, cad_root)}
+        for split in nyu.SPLITS
+    }
+    both = splits["train"].keys() & splits["test"].keys()
     if both:
         raise InputError(f"{root}: scene {min(both)} is in train and in test")
-    known = {scene.id: scene for split in nyu.SPLITS for scene in scenes[split]}
-    unknown = [name for name in map(scene_id, names) if name not in known]
+    scenes, shown = splits["train"] | splits["test"], list(map(scene_id, names))
+    unknown = [name for name in shown if name not in scenes]
     if unknown:
         raise InputError(f"{root}: no scene {unknown[0]} in it to draw")
     check_writable(picture)
 
     results = {}
     try:
-        run_parallel([(scene.id, check_scene, scene) for scene in known.values()], workers, results)
+        run_parallel([(i, check_scene, scene) for i, scene in scenes.items()], workers, results)
     finally:
-        for split in nyu.SPLITS:
-            sound = [results[scene.id] for scene in scenes[split] if scene.id in results]
-            _print_summary(split, len(scenes[split]), sound)
-    ids = [scene_id(name) for name in names] or list(results)[:: max(1, len(results) // 3)][:3]
-    figure = draw_overview([known[name] for name in ids])
+        for split, members in splits.items():
+            _print_summary(split, len(members), [results[i] for i in members if i in results])
+    shown = shown or list(results)[:: max(1, len(results) // 3)][:3]
+    figure = draw_overview([scenes[i] for i in shown])
     with atomic_file(picture) as file:
         figure.savefig(file, format="png", dpi=80)
-    print(f"overview of {', '.join(ids)}: {picture}")
+    print(f"overview of {', '.join(shown)}: {picture}")
 
 
 def check_scene(scene: SceneFiles) -> dict:
@@ -79,14 +81,11 @@ def _print_summary(split: str, count: int, sound: list[dict]) -> None:
     print(f"{split}: {count} scenes (NYUv2 has {OFFICIAL_COUNTS[split]}), {len(sound)} sound")
     if not sound:
         return
-    mapped = [result["mapped"] for result in sound]
+    classes, mapped, ssc, sc, misses, cad = zip(*map(dict.values, sound), strict=True)
     print(
         f"  mapped pixels {min(mapped)}..{max(mapped)}, mean {np.mean(mapped):.0f}; rays that miss "
-        f"their voxel: at most {max(result['misses'] for result in sound):.2%} of a scene\n"
-        f"  voxels scored: SSC {sum(result['ssc'] for result in sound)}, "
-        f"SC {sum(result['sc'] for result in sound)}; "
-        f"TSDF-CAD of {sum(result['cad'] for result in sound)} scenes"
+        f"their voxel: at most {max(misses):.2%} of a scene\n"
+        f"  voxels scored: SSC {sum(ssc)}, SC {sum(sc)}; TSDF-CAD of {sum(cad)} scenes"
     )
-    totals = sum(result["classes"] for result in sound)
-    names = (*CLASS_NAMES, "ignored")
-    print("  " + ", ".join(f"{n} {total}" for n, total in zip(names, totals, strict=True)))
+    totals = zip((*CLASS_NAMES, "ignored"), sum(classes), strict=True)
+    print("  " + ", ".join(f"{name} {total}" for name, total in totals))

@@ -8,7 +8,6 @@ import sys
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from easydict import EasyDict
@@ -31,8 +30,6 @@ LOCAL_SETTINGS = (
     "train.recompute", "train.deterministic", "train.teacher_path", "train.student_path",
 )  # fmt: skip
 
-DISTILLATION_WEIGHTS = ("loss.weight_kd_t", "loss.weight_kd_sc", "loss.weight_kd_sa")
-
 
 def beside(path: str | Path, suffix: str) -> Path:
     """checkpoint/CleanerS_ckpt.pth -> checkpoint/CleanerS_ckpt_<suffix>.pth."""
@@ -45,21 +42,16 @@ def run_name(path: str | Path) -> str:
 
 
 def save_checkpoint(
-    path: str | Path,
-    model: nn.Module,
-    meta: dict,
-    training: dict | None = None,
-    backup: Path | None = None,
+    path: str | Path, model: nn.Module, meta: dict, training: dict | None = None
 ) -> None:
     """Write weights, metadata and training state, whole or not at all.
 
-    meta: plain Python values: config, input (tsdf or tsdf_cad), epoch, ...; training: optimiser and
-    scaler state, left out of a file that is only evaluated; backup: where the older file of that
-    name goes; None: away.
+    meta: plain values: config, input (tsdf or tsdf_cad), epoch, ...; training: optimiser and scaler
+    state, None in a file that is only evaluated; with it, the older file becomes <name>_backup.pth.
     """
-    content = {"format": FORMAT, "model": model.state_dict(), "meta": meta}
+    content, backup = {"format": FORMAT, "model": model.state_dict(), "meta": meta}, None
     if training is not None:
-        content["training"] = training
+        content["training"], backup = training, beside(path, "backup")
     with atomic_file(path, backup) as file:
         try:
             torch.save(content, file)
@@ -106,7 +98,7 @@ def find_checkpoint(path: str | Path) -> Checkpoint | None:
 def set_aside_earlier_run(path: str | Path, checkpoint: Checkpoint | None) -> None:
     """Keep files of earlier runs, before a run writes its first.
 
-    checkpoint: where the run goes on; None: it starts anew, and the file of an older run becomes
+    checkpoint: where the run goes on; None: it starts anew, and an older run's file becomes
     <name>_previous.pth, its best epoch <name>_previous_best.pth.
     """
     path, backup = Path(path), beside(path, "backup")
@@ -156,21 +148,19 @@ def check_settings(
 ) -> None:
     """Raise InputError unless a checkpoint was made with these settings, but for LOCAL_SETTINGS.
 
-    sections: what is compared: top-level names of the settings; ignored: settings in them that may
-    differ as well.
+    sections: top-level names of the settings to compare; ignored: settings that may differ as well.
     """
     if checkpoint.meta is None:
         if distributed.is_main():
             print(f"{checkpoint.path}: a file of the original, which does not say its settings")
         return
-    ours, theirs = (
-        {key: value for key, value in flatten(settings) if key not in (*LOCAL_SETTINGS, *ignored)}
-        for settings in (cfg, settings_of(checkpoint))
-    )
+    theirs = dict(flatten(settings_of(checkpoint)))
     different = [
         f"{key}={theirs[key]} instead of {value}"
-        for key, value in ours.items()
-        if key.split(".")[0] in sections and theirs[key] != value
+        for key, value in flatten(cfg)
+        if theirs[key] != value
+        and key.split(".")[0] in sections
+        and key not in (*LOCAL_SETTINGS, *ignored)
     ]
     if different:
         raise InputError(
@@ -187,14 +177,13 @@ def find_resumable(
     volume: what the network is given, "tsdf" or "tsdf_cad"; ignored as in check_settings.
     """
     checkpoint = find_checkpoint(path)
-    if checkpoint is None:
-        return None
-    check_settings(checkpoint, cfg, ("seed", "data", "loss", "model", "train"), ignored)
-    if checkpoint.meta is not None and checkpoint.meta["input"] != volume:
-        raise InputError(
-            f"{checkpoint.path} was trained on {checkpoint.meta['input']} instead of {volume}: "
-            "give the same data.input, or move the file away"
-        )
+    if checkpoint is not None:
+        check_settings(checkpoint, cfg, ("seed", "data", "loss", "model", "train"), ignored)
+        if checkpoint.meta is not None and checkpoint.meta["input"] != volume:
+            raise InputError(
+                f"{checkpoint.path} was trained on {checkpoint.meta['input']} instead of {volume}: "
+                "give the same data.input, or move the file away"
+            )
     return checkpoint
 
 
@@ -204,31 +193,20 @@ def is_finished(checkpoint: Checkpoint) -> bool:
     return meta is None or meta["epoch"] >= settings_of(checkpoint).train.epochs
 
 
-class Network(NamedTuple):
-    """A trained network and what its file says of it."""
+def read_network(path: str | Path, overrides: Iterable[str] = ()) -> tuple[CleanerS, EasyDict, str]:
+    """The network of a checkpoint, its settings with overrides, and its input: tsdf or tsdf_cad.
 
-    model: CleanerS
-    cfg: EasyDict  # settings
-    volume: str  # its input: "tsdf" or "tsdf_cad"
-
-
-def read_network(path: str | Path, overrides: Iterable[str] = ()) -> Network:
-    """The network of a checkpoint, ours or the original's, with changed settings.
-
-    A file of the original does not say what it is: the preset nyu_segformer_b2 and the input tsdf
-    are assumed, which is printed, as far as the overrides do not say otherwise.
+    What a file of the original does not say is assumed, which is printed.
     """
     checkpoint = read_checkpoint(path)
-    if checkpoint.meta is None:
-        if distributed.is_main():
-            print(f"{path}: a file of the original; assumed: preset nyu_segformer_b2,")
-            print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
-        saved, volume = {}, "tsdf"
-    else:
-        # Where to write is not for a file to say.
-        saved = {**checkpoint.meta["config"], "output": ""}
+    saved, volume = {}, "tsdf"
+    if checkpoint.meta is not None:
+        saved = {**checkpoint.meta["config"], "output": ""}  # not for a file to say
         volume = checkpoint.meta["input"]
+    elif distributed.is_main():
+        print(f"{path}: a file of the original; assumed: preset nyu_segformer_b2,")
+        print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
     cfg = merge_config(DEFAULTS, saved, str(path), overrides)
     model = build_model(cfg.model)
     load_strictly(model, checkpoint.state, path)
-    return Network(model, cfg, cfg.data.input or volume)
+    return model, cfg, cfg.data.input or volume

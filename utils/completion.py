@@ -160,15 +160,15 @@ class SceneCompleter:
         settings as key.sub=value. Raises InputError for a teacher too, who was taught with perfect
         surfaces.
         """
-        network = read_network(path, overrides)
-        if network.volume != "tsdf":
+        model, cfg, volume = read_network(path, overrides)
+        if volume != "tsdf":
             raise InputError(
                 f"{path}: a teacher, made for TSDF-CAD: measured depth is for a student"
             )
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            return cls(network.model, device, network.cfg.train.precision)
+            return cls(model, device, cfg.train.precision)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"device {device} cannot be used ({reason})") from error

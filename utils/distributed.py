@@ -18,17 +18,15 @@ PATIENCE = timedelta(minutes=15)
 
 def setup() -> torch.device:
     """Join the process group if torchrun started this process; choose the device."""
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cpu")
     if torch.cuda.is_available():
-        if local_rank >= torch.cuda.device_count():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if device.index >= torch.cuda.device_count():
             raise InputError(
-                f"process {local_rank} has no GPU of its own: start torchrun with "
+                f"process {device.index} has no GPU of its own: start torchrun with "
                 f"--nproc_per_node={torch.cuda.device_count()}"
             )
-        torch.cuda.set_device(local_rank)
-        device = torch.device("cuda", local_rank)
-    else:
-        device = torch.device("cpu")
+        torch.cuda.set_device(device)
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     return device
@@ -85,7 +83,7 @@ def barrier() -> None:
 def wrap(model: nn.Module, device: torch.device, sync_bn: bool, find_unused: bool) -> nn.Module:
     """Data parallel where there are several processes; shared batch statistics on GPUs.
 
-    find_unused: for an encoder in training, whose last layers the 2DNet may not use.
+    find_unused: where some trainable weights are behind no loss.
     """
     if not dist.is_initialized():
         return model

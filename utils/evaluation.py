@@ -4,7 +4,6 @@ import copy
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Subset
@@ -21,11 +20,6 @@ from utils.signals import wait_for_main
 MAX_PENDING = 4  # scenes that wait in memory for `on_scene`
 
 
-class SceneResult(NamedTuple):
-    name: str
-    metrics: SSCMetrics
-
-
 @torch.inference_mode()
 def evaluate(
     model: CleanerS,
@@ -35,7 +29,7 @@ def evaluate(
     precision: str = "fp32",
     workers: int = 0,
     on_scene: Callable | None = None,
-) -> tuple[SSCMetrics, list[SceneResult]]:
+) -> tuple[SSCMetrics, dict[str, SSCMetrics]]:
     """Score a network on every scene, shared among the processes.
 
     Neither scores nor `on_scene` make the network wait for the device or for a disk.
@@ -46,14 +40,10 @@ def evaluate(
     Returns pooled metrics and those of each scene, in the order of the data set, in every process.
     """
     shard = Subset(dataset, range(distributed.rank(), len(dataset), distributed.world_size()))
-    loader = DataLoader(
-        shard,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=wait_for_main,
-    )
+    on_gpu = device.type == "cuda"
+    loader = DataLoader(shard, num_workers=workers, pin_memory=on_gpu, worker_init_fn=wait_for_main)
     network = prepare_for_inference(copy.deepcopy(model))
-    scenes, pending = [], deque()
+    scenes, pending = {}, deque()
     with ThreadPoolExecutor(max_workers=1) as background:
         for batch in tqdm(loader, desc="evaluate", disable=not distributed.is_main(), leave=False):
             name = batch["name"][0]
@@ -61,9 +51,8 @@ def evaluate(
             with autocast(device, precision):
                 out = network(batch["image"], batch["mapping2d"], batch[volume])
             labels = out.logits.argmax(dim=1)
-            metrics = SSCMetrics()
-            metrics.update(labels, batch)
-            scenes.append(SceneResult(name, metrics))
+            scenes[name] = SSCMetrics()
+            scenes[name].update(labels, batch)
             if on_scene:
                 pending.append(background.submit(on_scene, name, labels[0], batch))
                 if len(pending) > MAX_PENDING:
@@ -71,10 +60,10 @@ def evaluate(
         for task in pending:
             task.result()
 
-    scenes = [SceneResult(scene.name, scene.metrics.to("cpu")) for scene in scenes]
-    by_name = {scene.name: scene for scene in distributed.all_gather_lists(scenes)}
-    scenes = [by_name[scene.name] for scene in dataset.scenes]
+    own = [(name, metrics.to("cpu")) for name, metrics in scenes.items()]
+    found = dict(distributed.all_gather_lists(own))
+    scenes = {scene.name: found[scene.name] for scene in dataset.scenes}
     total = SSCMetrics()
-    for scene in scenes:
-        total.merge(scene.metrics)
+    for metrics in scenes.values():
+        total.merge(metrics)
     return total, scenes

@@ -9,10 +9,6 @@ from typing import BinaryIO
 from errors import InputError
 
 
-def _temporary(path: Path, process: str) -> str:
-    return f".{path.name}.{process}.tmp"
-
-
 @contextlib.contextmanager
 def atomic_file(path: str | Path, backup: str | Path | None = None) -> Iterator[BinaryIO]:
     """A binary file to write to that replaces `path` only when complete; makes the folder.
@@ -21,7 +17,7 @@ def atomic_file(path: str | Path, backup: str | Path | None = None) -> Iterator[
     InputError if it cannot be written (full disk, read-only folder); an older file then stays.
     """
     path = Path(path)
-    temporary = path.with_name(_temporary(path, str(os.getpid())))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -44,33 +40,26 @@ def atomic_file(path: str | Path, backup: str | Path | None = None) -> Iterator[
 
 def _sync_folder(folder: Path) -> None:
     """Make a renaming outlast a power failure, where the file system can."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
         descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        stack.callback(os.close, descriptor)
+        os.fsync(descriptor)
 
 
 def check_writable(path: str | Path) -> None:
     """Raise the InputError of `atomic_file` now, rather than after an epoch of training."""
-    path = Path(path)
-    with atomic_file(path.with_name(f".{path.name}.check")):
-        pass
-    path.with_name(f".{path.name}.check").unlink()
+    probe = Path(path).with_name(f".{Path(path).name}.check")
+    write_text(probe, "")
+    probe.unlink()
 
 
-def remove_temporaries(path: str | Path) -> None:
-    """Remove what a killed process left of writing `path`; nobody else may be writing it.
-
-    Its name may be a pattern: `folder / "*"` for every file of a folder.
-    """
-    path = Path(path)
-    for temporary in path.parent.glob(_temporary(path, "*")):
+def remove_temporaries(path: Path) -> None:
+    """Remove what killed processes left of writing `path`; `folder / "*"`: of any of its files."""
+    for temporary in path.parent.glob(f".{path.name}.*.tmp"):
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file whole or not at all. Raises InputError as `atomic_file` does."""
+    """Write a text file as `atomic_file` does."""
     with atomic_file(path) as file:
         file.write(text.encode())

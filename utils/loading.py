@@ -34,16 +34,12 @@ def training_loader(dataset: Dataset, cfg: EasyDict) -> DataLoader:
     `len` counts the batches of a whole epoch, wherever the sampler starts.
     """
     sampler = ResumableSampler(
-        dataset,
-        num_replicas=distributed.world_size(),
-        rank=distributed.rank(),
-        seed=cfg.seed,
-        drop_last=True,
+        dataset, distributed.world_size(), distributed.rank(), seed=cfg.seed, drop_last=True
     )
     processes = loader_processes(cfg)
     return DataLoader(
         dataset,
-        batch_size=cfg.train.batch_size,
+        cfg.train.batch_size,
         sampler=sampler,
         num_workers=processes,
         pin_memory=torch.cuda.is_available(),
@@ -62,6 +58,5 @@ def workers_of(loader: DataLoader) -> Iterator[None]:
     try:
         yield
     finally:
-        iterator = loader._iterator  # None: no workers, or not started
-        if iterator is not None:
-            iterator._shutdown_workers()
+        if loader._iterator is not None:  # None: no workers, or not started
+            loader._iterator._shutdown_workers()

@@ -5,6 +5,9 @@ from torch import Tensor
 
 from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES
 
+PROTOCOLS = ("paper", "all_voxels")  # see SSCMetrics
+COLUMNS = ("prec.", "recall", "IoU", *CLASS_NAMES[1:], "avg.")
+
 
 def confusion_matrix(truth: Tensor, prediction: Tensor, where: Tensor, num_classes: int) -> Tensor:
     """(num_classes, num_classes) int64: rows truth, columns prediction, over the voxels `where`.
@@ -46,15 +49,13 @@ class SSCMetrics:
     """
 
     def __init__(self) -> None:
-        # [protocol: paper, all voxels]
-        self.sc = torch.zeros(2, 2, 2, dtype=torch.int64)
+        self.sc = torch.zeros(2, 2, 2, dtype=torch.int64)  # protocol, truth, prediction
         self.ssc = torch.zeros(2, NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
 
     def update(self, prediction: Tensor, batch: dict) -> None:
-        """Count a batch.
+        """Count a batch (of NYUDataset's samples).
 
-        prediction: logits (B, 12, 60, 36, 60) float, or labels (B, 60, 36, 60) int in 0..11; batch:
-        with label3d and mapping, int, and label_weight, bool, all (B, 60, 36, 60).
+        prediction: logits (B, 12, 60, 36, 60) float, or labels (B, 60, 36, 60) int in 0..11.
         """
         if prediction.is_floating_point():
             prediction = prediction.argmax(dim=1)
@@ -78,15 +79,12 @@ class SSCMetrics:
         self.ssc += other.ssc
 
     def compute(self) -> dict:
-        """Scores in per cent.
+        """Scores in per cent of the paper's protocol, and the same under "all_voxels":
 
-        {"sc": {"precision", "recall", "iou"}, "ssc": {"iou": {class: value}, "miou": value}} of the
-        paper's protocol, and the same under "all_voxels". The mean is over the classes 1..11; a
-        class that does not occur counts as 0.
+        {"sc": {"precision", "recall", "iou"}, "ssc": {"iou": {class: value}, "miou": value}}. The
+        mean is over the classes 1..11; a class that does not occur counts as 0.
         """
-        paper, everything = (
-            _table(sc.cpu(), ssc.cpu()) for sc, ssc in zip(self.sc, self.ssc, strict=True)
-        )
+        paper, everything = map(_table, self.sc.cpu(), self.ssc.cpu())
         return {**paper, "all_voxels": everything}
 
 
@@ -103,12 +101,8 @@ def constant_prediction(metrics: SSCMetrics) -> tuple[str, SSCMetrics]:
     return CLASS_NAMES[frequent], constant
 
 
-COLUMNS = ("prec.", "recall", "IoU", *CLASS_NAMES[1:], "avg.")
-PROTOCOLS = ("paper", "all_voxels")  # see SSCMetrics
-
-
 def table_row(scores: dict) -> list[float]:
-    """The scores of one protocol in the order of the paper's Table 1 (`COLUMNS`)."""
+    """The scores of a protocol as the row of the paper's Table 1: its `COLUMNS`."""
     sc, ssc = scores["sc"], scores["ssc"]
     return [sc["precision"], sc["recall"], sc["iou"], *ssc["iou"].values(), ssc["miou"]]
 

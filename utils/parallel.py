@@ -17,9 +17,7 @@ def _use_one_thread() -> None:
     threadpool_limits(1)
 
 
-def run_parallel(
-    tasks: list[tuple], workers: int, results: dict[str, object] | None = None
-) -> None:
+def run_parallel(tasks: list[tuple], workers: int, results: dict | None = None) -> None:
     """function(*args) for every task (scene, function, *args); results[scene] = what it returns.
 
     A scene that fails gives one line; the others go on, and an InputError at the end says how many
@@ -28,19 +26,18 @@ def run_parallel(
     failed = kept = 0
     executor = ProcessPoolExecutor if workers > 1 else ThreadPoolExecutor
     with executor(workers, initializer=_use_one_thread) as pool:
-        futures = {pool.submit(*task[1:]): task[0] for task in tasks}
+        futures = {pool.submit(*task): scene for scene, *task in tasks}
         try:
             for future in tqdm(as_completed(futures), total=len(tasks)):
-                scene = futures[future]
                 try:
                     result = future.result()
                 except (InputError, OSError) as error:
                     failed += 1
-                    tqdm.write(f"error: scene {scene}: {error}", file=sys.stderr)
+                    tqdm.write(f"error: scene {futures[future]}: {error}", file=sys.stderr)
                     continue
                 kept += result is False
                 if results is not None:
-                    results[scene] = result
+                    results[futures[future]] = result
         except BrokenProcessPool:
             raise InputError(
                 "a worker process died, probably for lack of memory: run again with fewer "

@@ -4,9 +4,10 @@ All scenes in parallel. What exists and is intact is kept, so a run that was sto
 """
 
 import json
-import re
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,17 +18,9 @@ from datasets.files import count_mat_images, read_mat_image
 from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, Frame
 from datasets.nyu import OFFICIAL_COUNTS, SceneFiles, prepared_files, scene_places
 from datasets.poses import read_poses, recover_pose, scene_id
-from datasets.rooms import VERSION, Room, make_room
+from datasets.rooms import VERSION, make_room, raw_files, write_raw
 from datasets.tsdf import frame_tsdf, tsdf_from_labels
-from datasets.voxels import (
-    downsample_labels,
-    encode_depth,
-    frame_mapping,
-    label_weight,
-    read_bin,
-    read_depth,
-    write_bin,
-)
+from datasets.voxels import downsample_labels, frame_mapping, label_weight, read_bin, read_depth
 from errors import InputError
 from utils.files import atomic_file, write_text
 from utils.parallel import run_parallel
@@ -44,9 +37,8 @@ def prepare_raw(depthbin: Path, rgb: Path, out: Path, out_cad: Path, workers: in
     """NYU and NYUCAD from SSCNet's release and the images of NYUv2 (a .mat or a folder)."""
     if out_cad.resolve() == out.resolve():
         raise InputError(f"--out {out} is also the folder of NYUCAD: give --out-cad another one")
-    nyu_frames = {split: _find_frames(depthbin / f"NYU{split}") for split in nyu.SPLITS}
-    cad_frames = {split: _find_frames(depthbin / f"NYUCAD{split}") for split in nyu.SPLITS}
-    if not any((*nyu_frames.values(), *cad_frames.values())):
+    sources = {split: _find_frames(depthbin, split) for split in nyu.SPLITS}
+    if not any(any(found.values()) for found in sources.values()):
         raise InputError(
             f"{depthbin}: no NYUxxxx_0000.png and .bin in its folders NYUtrain, NYUtest, "
             "NYUCADtrain, NYUCADtest; is --depthbin right?"
@@ -54,46 +46,38 @@ def prepare_raw(depthbin: Path, rgb: Path, out: Path, out_cad: Path, workers: in
     images = find_images(rgb)
 
     tasks, missing = [], defaultdict(list)
-    for split in nyu.SPLITS:
-        for scene in sorted(nyu_frames[split].keys() | cad_frames[split].keys()):
-            frame, cad_frame = nyu_frames[split].get(scene, {}), cad_frames[split].get(scene, {})
-            for what, found in (
-                ("NYU depth .png", ".png" in frame),
-                ("NYU .bin", ".bin" in frame),
-                ("RGB image", scene in images),
-                ("NYUCAD depth .png", ".png" in cad_frame),
-                ("NYUCAD .bin", ".bin" in cad_frame),
-            ):
-                if not found:
-                    missing[split, what].append(scene)
+    for split, found in sources.items():
+        depth, labels, cad_depth, cad_labels = found.values()
+        for scene in sorted({*depth, *labels, *cad_depth, *cad_labels}):
             files = prepared_files(out, split, scene, out_cad)
-            if len(frame) == 2:
-                tasks.append((scene, prepare_nyu, frame, files))
-            if len(cad_frame) == 2:
-                tasks.append((scene, prepare_nyucad, cad_frame, files))
+            if scene in depth and scene in labels:
+                tasks.append((scene, prepare_nyu, depth[scene], labels[scene], files))
+            if scene in cad_depth and scene in cad_labels:
+                tasks.append((scene, prepare_nyucad, cad_depth[scene], cad_labels[scene], files))
             if scene in images:
                 tasks.append((scene, prepare_image, images[scene], files))
+            for what, paths in {**found, "RGB image": images}.items():
+                if scene not in paths:
+                    missing[split, what].append(scene)
     try:
         run_parallel(tasks, workers)
     finally:
-        for split in nyu.SPLITS:
-            complete = _write_list(out, split, sorted(nyu_frames[split]))
+        for split, found in sources.items():
+            complete = _write_list(out, split, {*found["NYU depth .png"], *found["NYU .bin"]})
             print(f"{split}: {complete} of {OFFICIAL_COUNTS[split]} scenes complete")
         for (split, what), scenes in missing.items():
-            more = ", ..." if len(scenes) > 5 else ""
-            print(
-                f"missing: {what} of {len(scenes)} {split} scenes ({', '.join(scenes[:5])}{more})"
-            )
+            some = ", ".join(scenes[:5]) + (", ..." if len(scenes) > 5 else "")
+            print(f"missing: {what} of {len(scenes)} {split} scenes ({some})")
 
 
-def _find_frames(folder: Path) -> dict[str, dict[str, Path]]:
-    """{scene: {".png": path, ".bin": path}} of a folder of the SSCNet release; empty without it."""
-    frames = defaultdict(dict)
-    for path in sorted(folder.glob("NYU*_0000.*")):
-        match = re.fullmatch(r"NYU([0-9]{4})_0000(\.png|\.bin)", path.name)
-        if match:
-            frames[match[1]][match[2]] = path
-    return frames
+def _find_frames(depthbin: Path, split: str) -> dict[str, dict[str, Path]]:
+    """{kind of file: {scene: path}} of a split of SSCNet's release."""
+    places = raw_files(depthbin, split, "[0-9]" * 4)
+    del places["RGB image"]
+    return {
+        kind: {path.name[3:7]: path for path in place.parent.glob(place.name)}
+        for kind, place in places.items()
+    }
 
 
 def find_images(source: Path) -> dict[str, Path | tuple[Path, int]]:
@@ -106,27 +90,26 @@ def find_images(source: Path) -> dict[str, Path | tuple[Path, int]]:
     return images
 
 
-def prepare_nyu(frame: dict[str, Path], files: SceneFiles) -> bool:
+def prepare_nyu(depth: Path, bin_file: Path, files: SceneFiles) -> bool:
     """Label, Mapping, TSDF and label weight of a raw frame. False if they were there already."""
     if is_intact(files, "label", "mapping", "tsdf"):
         return False
-    labels, pose, origin = read_bin(frame[".bin"])
-    view = Frame(read_depth(frame[".png"]), NYU_INTRINSICS, pose, origin)
-    label, mapping, tsdf = downsample_labels(labels), frame_mapping(view), frame_tsdf(view)
-    weight = label_weight(label, tsdf).astype(np.uint8)
+    labels, pose, origin = read_bin(bin_file)
+    frame = Frame(read_depth(depth), NYU_INTRINSICS, pose, origin)
+    label, mapping, tsdf = downsample_labels(labels), frame_mapping(frame), frame_tsdf(frame)
     _write_arrays(files.label, label)
     _write_arrays(files.mapping, mapping)
-    _write_arrays(files.tsdf, tsdf, weight)
+    _write_arrays(files.tsdf, tsdf, label_weight(label, tsdf).astype(np.uint8))
     return True
 
 
-def prepare_nyucad(frame: dict[str, Path], files: SceneFiles) -> bool:
+def prepare_nyucad(depth: Path, bin_file: Path, files: SceneFiles) -> bool:
     """TSDF-CAD of a frame of NYUCAD. False if it was there already."""
     if is_intact(files, "tsdf_cad"):
         return False
-    _, pose, origin = read_bin(frame[".bin"])
-    view = Frame(read_depth(frame[".png"]), NYUCAD_INTRINSICS, pose, origin)
-    _write_arrays(files.tsdf_cad, frame_tsdf(view))
+    _, pose, origin = read_bin(bin_file)
+    frame = Frame(read_depth(depth), NYUCAD_INTRINSICS, pose, origin)
+    _write_arrays(files.tsdf_cad, frame_tsdf(frame))
     return True
 
 
@@ -134,11 +117,8 @@ def prepare_image(source: Path | tuple[Path, int], files: SceneFiles) -> bool:
     """Copy an image, or take it out of the .mat. False if it was there already."""
     from_mat = isinstance(source, tuple)
     target = files.image.with_suffix(".png" if from_mat else source.suffix)
-    try:
-        nyu.read_image(target)
+    if is_intact(replace(files, image=target), "image"):
         return False
-    except InputError:
-        pass
     if from_mat:
         data = cv2.imencode(".png", read_mat_image(*source)[..., ::-1])[1].tobytes()
     else:
@@ -181,19 +161,13 @@ def prepare_cad(root: Path, out: Path, poses: Path | None, fine: bool, workers: 
         )
     tasks = []
     for scene, label_file in label_files.items():
-        files = prepared_files(root, "train", scene, out)
-        tasks.append(
-            (scene, _prepare_cad, label_file, files, cameras.get(scene), bins.get(scene), fine)
-        )
+        files = replace(prepared_files(root, "train", scene, out), label=label_file)
+        tasks.append((scene, _prepare_cad, files, cameras.get(scene), bins.get(scene), fine))
     run_parallel(tasks, workers)
 
 
 def _prepare_cad(
-    label_file: Path,
-    files: SceneFiles,
-    camera: tuple[np.ndarray, np.ndarray] | None,
-    bin_file: Path | None,
-    fine: bool,
+    files: SceneFiles, camera: tuple | None, bin_file: Path | None, fine: bool
 ) -> bool:
     if is_intact(files, "tsdf_cad"):
         return False
@@ -202,7 +176,7 @@ def _prepare_cad(
     elif fine:
         raise InputError("no .bin file with its 2 cm labels in the folder of --poses")
     if not fine:
-        labels = nyu.read_label(label_file)
+        labels = nyu.read_label(files.label)
     if camera is None:
         mapping = nyu.read_mapping(files.mapping)
         try:
@@ -237,21 +211,19 @@ def prepare_rooms(
         for split, count in counts.items()
     }
     tasks = [
-        (name, prepare_room, seed, split, index, name, out, keep_raw)
-        for split in nyu.SPLITS
-        for index, name in enumerate(names[split])
+        (scene, prepare_room, seed, split, scene, out, keep_raw)
+        for split, scenes in names.items()
+        for scene in scenes
     ]
     try:
         run_parallel(tasks, workers)
     finally:
-        for split in nyu.SPLITS:
-            complete = _write_list(out, split, names[split], out / "cad")
-            print(f"{split}: {complete} of {len(names[split])} rooms complete in {out}")
+        for split, scenes in names.items():
+            complete = _write_list(out, split, scenes, out / "cad")
+            print(f"{split}: {complete} of {len(scenes)} rooms complete in {out}")
 
 
-def prepare_room(
-    seed: int, split: str, index: int, scene: str, out: Path, keep_raw: bool = False
-) -> bool:
+def prepare_room(seed: int, split: str, scene: str, out: Path, keep_raw: bool) -> bool:
     """One room: raw files, then what `prepare_NYU.py raw` makes of them. False if all was there."""
     files = prepared_files(out, split, scene, out / "cad")
     kept = raw_files(out / "raw", split, scene)
@@ -260,39 +232,14 @@ def prepare_room(
     # Raw files are made elsewhere, so that no half-written one is ever among the kept.
     with tempfile.TemporaryDirectory(dir=out, prefix=".raw-") as folder:
         raw = raw_files(Path(folder), split, scene)
-        write_raw(make_room(seed, split, index), raw)
-        prepare_nyu({".png": raw["depth"], ".bin": raw["labels"]}, files)
-        prepare_nyucad({".png": raw["CAD depth"], ".bin": raw["labels"]}, files)
-        prepare_image(raw["image"], files)
+        write_raw(make_room(seed, split, int(scene) - FIRST_ROOM[split]), raw)
+        prepare_nyu(raw["NYU depth .png"], raw["NYU .bin"], files)
+        prepare_nyucad(raw["NYUCAD depth .png"], raw["NYUCAD .bin"], files)
+        prepare_image(raw["RGB image"], files)
         for name in kept if keep_raw else ():
             kept[name].parent.mkdir(parents=True, exist_ok=True)
             raw[name].replace(kept[name])
     return True
-
-
-def raw_files(folder: Path, split: str, scene: str) -> dict[str, Path]:
-    """Where the raw files of a scene are, by SSCNet's naming: what `prepare_NYU.py raw` reads."""
-    return {
-        "depth": folder / f"NYU{split}/NYU{scene}_0000.png",
-        "labels": folder / f"NYU{split}/NYU{scene}_0000.bin",
-        "CAD depth": folder / f"NYUCAD{split}/NYU{scene}_0000.png",
-        "CAD labels": folder / f"NYUCAD{split}/NYU{scene}_0000.bin",
-        "image": folder / f"rgb/NYU{scene}_rgb.png",
-    }
-
-
-def write_raw(room: Room, files: dict[str, Path]) -> None:
-    """Write a room to the files of raw_files, making their folders."""
-    for file in files.values():
-        file.parent.mkdir(parents=True, exist_ok=True)
-    for name, pixels in (
-        ("depth", encode_depth(room.depth)),
-        ("CAD depth", encode_depth(room.cad_depth)),
-        ("image", room.rgb[..., ::-1]),
-    ):
-        files[name].write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-    for name in ("labels", "CAD labels"):
-        write_bin(files[name], room.labels, room.pose, room.origin)
 
 
 def _claim(out: Path, made_by: dict[str, int]) -> None:
@@ -316,17 +263,12 @@ def _claim(out: Path, made_by: dict[str, int]) -> None:
 # ---- shared -----------------------------------------------------------------------------------
 
 
-def _read_volumes(path: Path) -> None:
-    nyu.read_tsdf(path)
-    nyu.read_label_weight(path)
-
-
 _READERS = {
-    "image": nyu.read_image,
-    "label": nyu.read_label,
-    "mapping": nyu.read_mapping,
-    "tsdf": _read_volumes,
-    "tsdf_cad": nyu.read_tsdf,
+    "image": [nyu.read_image],
+    "label": [nyu.read_label],
+    "mapping": [nyu.read_mapping],
+    "tsdf": [nyu.read_tsdf, nyu.read_label_weight],
+    "tsdf_cad": [nyu.read_tsdf],
 }
 
 
@@ -334,7 +276,8 @@ def is_intact(files: SceneFiles, *fields: str) -> bool:
     """Whether these files of a scene exist and can be read."""
     try:
         for field in fields:
-            _READERS[field](getattr(files, field))
+            for read in _READERS[field]:
+                read(getattr(files, field))
     except InputError:
         return False
     return True
@@ -346,16 +289,14 @@ def _write_arrays(path: Path, *arrays: np.ndarray) -> None:
         np.savez_compressed(file, *(array.reshape(-1) for array in arrays))
 
 
-def _write_list(root: Path, split: str, scenes: list[str], cad_root: Path | None = None) -> int:
+def _write_list(root: Path, split: str, scenes: Iterable, cad_root: Path | None = None) -> int:
     """Write the scenes whose files are all there to the split's list, if any; their number."""
-    complete = [
-        scene
-        for scene in scenes
-        if all(
-            any(map(Path.exists, places))
-            for places in scene_places(root, split, scene, cad_root).values()
-        )
-    ]
-    if complete:
-        write_text(root / f"{split}.txt", "".join(f"{scene}\n" for scene in complete))
-    return len(complete)
+
+    def is_complete(scene: str) -> bool:
+        fields = scene_places(root, split, scene, cad_root).values()
+        return all(any(map(Path.exists, places)) for places in fields)
+
+    lines = [f"{scene}\n" for scene in sorted(scenes) if is_complete(scene)]
+    if lines:
+        write_text(root / f"{split}.txt", "".join(lines))
+    return len(lines)

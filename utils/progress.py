@@ -17,16 +17,13 @@ class DelayedReadback:
         self.delay = 1 if device.type == "cuda" else 0
         self.waiting = deque()
 
-    def put(self, numbers: Tensor, note: object = None) -> None:
+    def put(self, numbers: Tensor, note: object) -> None:
         """numbers: (n,) on the device. note: anything of the host to come back with them."""
-        copied = None
         numbers = numbers.to("cpu", non_blocking=True)
-        if self.delay:
-            copied = torch.cuda.Event()
-            copied.record()
+        copied = torch.cuda.current_stream().record_event() if self.delay else None
         self.waiting.append((numbers, copied, note))
 
-    def take(self, everything: bool = False) -> Iterator[tuple[list[float], object]]:
+    def take(self, everything: bool) -> Iterator[tuple[list[float], object]]:
         """(numbers, note) of the steps that are old enough, or of all."""
         while len(self.waiting) > (0 if everything else self.delay):
             numbers, copied, note = self.waiting.popleft()
@@ -44,11 +41,8 @@ class Progress:
     """
 
     def __init__(self, steps: int, device: torch.device, saved: dict | None = None) -> None:
-        """saved: what `state` gave, to go on there. Raises InputError if it is of an epoch with
-        other steps, or of another number of processes.
-        """
-        self.steps, self.device = steps, device
-        self.step, self.names, self.sums = 0, None, None
+        """saved: what `state` gave, to go on there; InputError if its epoch is another."""
+        self.steps, self.step, self.names, self.sums = steps, 0, (), 0
         self.seconds = self.waited = 0.0
         if saved is None:
             return
@@ -59,10 +53,8 @@ class Progress:
                 f"an epoch has {now[0]} steps on {now[1]}: resume with the same scenes and "
                 "processes"
             )
-        self.step, self.names = saved["step"], tuple(saved["names"])
-        self.sums = torch.tensor(
-            saved["sums"][distributed.rank()], dtype=torch.float64, device=device
-        )
+        self.step, self.names = saved["step"], saved["names"]
+        self.sums = torch.tensor(saved["sums"][distributed.rank()], dtype=torch.float64).to(device)
         self.seconds, self.waited = saved["seconds"], saved["waited"]
 
     def add(
@@ -70,9 +62,8 @@ class Progress:
     ) -> None:
         """A step. skipped: () bool, on the device: its losses do not count."""
         values = torch.stack([*losses.values(), torch.ones_like(losses["total"])]).double()
-        values = torch.where(skipped, 0, values)
-        self.names = tuple(losses)
-        self.sums = values if self.sums is None else self.sums + values
+        self.sums = self.sums + torch.where(skipped, 0, values)
+        self.names = list(losses)
         self.step += 1
         self.seconds += seconds
         self.waited += waited
@@ -82,7 +73,7 @@ class Progress:
         return {
             "step": self.step,
             "steps": self.steps,
-            "names": list(self.names),
+            "names": self.names,
             "sums": distributed.all_gather_lists([self.sums.tolist()]),
             "seconds": self.seconds,
             "waited": self.waited,
@@ -93,10 +84,9 @@ class Progress:
         *sums, counted = distributed.all_sum(self.sums).tolist()
         # The parts of the processes average to the loss: train_step divides by its share of counts.
         means = [value / counted if counted else float("nan") for value in sums]
-        counted /= distributed.world_size()
         return {
             **dict(zip(self.names, means, strict=True)),
-            "skipped_steps": self.steps - round(counted),
+            "skipped_steps": self.steps - round(counted / distributed.world_size()),
             "seconds": self.seconds,
             "seconds_per_step": self.seconds / self.steps,
             "waiting_for_data": self.waited / self.seconds,

@@ -1,15 +1,16 @@
 """logs/<run>/: what was run, on what, and what came out."""
 
 import csv
-import importlib.metadata
 import io
 import json
 import platform
+import re
 import resource
 import shlex
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -30,8 +31,8 @@ PROJECT = Path(__file__).parents[1]
 def to_csv(rows: list[dict]) -> str:
     """One line a row; the columns in the order in which they first occur."""
     text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -39,51 +40,52 @@ def to_csv(rows: list[dict]) -> str:
 
 def results_csv(scores_of: dict[str, dict]) -> str:
     """Scores as rows of the paper's Table 1, both protocols: {scene: scores}, or {"": scores}."""
-    rows = [
-        {
-            **({"scene": scene} if scene else {}),
-            "protocol": protocol,
-            **dict(zip(COLUMNS, row, strict=True)),
-        }
-        for scene, scores in scores_of.items()
-        for protocol, row in protocol_rows(scores).items()
-    ]
+    rows = []
+    for scene, scores in scores_of.items():
+        for protocol, row in protocol_rows(scores).items():
+            names = {"scene": scene, "protocol": protocol} if scene else {"protocol": protocol}
+            rows.append(names | dict(zip(COLUMNS, row, strict=True)))
     return to_csv(rows)
+
+
+def score_columns(scores: dict) -> dict[str, float]:
+    return {
+        **{f"sc_{name}": value for name, value in scores["sc"].items()},
+        **{f"ssc_{name}": value for name, value in scores["ssc"]["iou"].items()},
+        "ssc_miou": scores["ssc"]["miou"],
+        "all_voxels_ssc_miou": scores["all_voxels"]["ssc"]["miou"],
+    }
 
 
 def _git(*words: str) -> str | None:
     """The output of a git command about the project; None without git or outside a repository."""
     command = ["git", "-C", str(PROJECT), *words]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        output = subprocess.check_output(command, text=True, timeout=60, stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip() if result.returncode == 0 else None
+    return output.strip()
 
 
-def _versions() -> dict[str, str]:
-    """Of Python and of the packages that requirements.txt names, where installed."""
-    versions = {"python": platform.python_version()}
-    for line in (PROJECT / "requirements.txt").read_text(encoding="utf-8").splitlines():
-        name = line.split("#")[0].split(">")[0].strip()
-        if name:
-            try:
-                versions[name] = importlib.metadata.version(name)
-            except importlib.metadata.PackageNotFoundError:
-                versions[name] = "not installed"
-    return versions
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def describe(cfg: EasyDict, device: torch.device) -> dict:
     """Command, code, packages, machine and seed of this start, as plain values."""
     changes = _git("status", "--porcelain", "--untracked-files=no")
+    requirements = (PROJECT / "requirements.txt").read_text(encoding="utf-8")
+    packages = re.findall(r"^[\w-]+", requirements, re.MULTILINE)
     is_gpu = device.type == "cuda"
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": shlex.join(sys.argv),
         "git_revision": _git("rev-parse", "HEAD"),
         "git_changed_files": changes.splitlines() if changes is not None else None,
-        "versions": _versions(),
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
         "cuda": torch.version.cuda if is_gpu else None,
         "device": torch.cuda.get_device_name(device) if is_gpu else platform.machine(),
         "threads": torch.get_num_threads(),
@@ -98,15 +100,6 @@ def peak_memory_gb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-
-
-def score_columns(scores: dict) -> dict[str, float]:
-    return {
-        **{f"sc_{name}": value for name, value in scores["sc"].items()},
-        **{f"ssc_{name}": value for name, value in scores["ssc"]["iou"].items()},
-        "ssc_miou": scores["ssc"]["miou"],
-        "all_voxels_ssc_miou": scores["all_voxels"]["ssc"]["miou"],
-    }
 
 
 class RunFolder:
@@ -142,9 +135,5 @@ class RunFolder:
                 self.events.add_scalar(name, value, row["epoch"])
             self.events.flush()
         except OSError as error:
-            raise InputError(f"{self.path} cannot be written ({error.strerror}): free space") from (
-                error
-            )
-
-    def close(self) -> None:
-        self.events.close()
+            message = f"{self.path} cannot be written ({error.strerror}): free space"
+            raise InputError(message) from error

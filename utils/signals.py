@@ -5,6 +5,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+GRACE = 60  # seconds that a process which reads data lives on after SIGTERM
+
 
 class Stopped(SystemExit):
     """The end of a run that was asked to stop; the exit status is 128 + the signal's number."""
@@ -15,26 +17,20 @@ class Stopped(SystemExit):
 
 
 class StopSignals:
-    """Inside this context a signal is noted in `number` (0: none), for the loop to obey.
-
-    Launchers may send a signal more than once; only the first counts.
-    """
+    """Inside this context a signal is noted in `number` (0: none), for the loop to obey."""
 
     def __init__(self) -> None:
-        self.number = 0
-        self._now = False
+        self.number, self._now = 0, False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        first = self.number == 0
-        self.number = self.number or number
-        if first and self._now:
-            raise Stopped(number)
+        if not self.number:  # launchers may send it more than once
+            self.number = number
+            if self._now:
+                raise Stopped(number)
 
     def __enter__(self) -> "StopSignals":
-        self._before = {
-            number: signal.signal(number, self._handle)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        both = signal.SIGTERM, signal.SIGINT
+        self._before = {number: signal.signal(number, self._handle) for number in both}
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -51,10 +47,6 @@ class StopSignals:
             yield
         finally:
             self._now = False
-
-
-# Seconds that a process which reads data lives on after SIGTERM.
-GRACE = 60
 
 
 def wait_for_main(worker: int) -> None:

@@ -18,7 +18,7 @@ BORDER = 8  # pixels: the images of NYUv2 have a white frame of about this width
 _AMBIENT_REACH = 31  # pixels: what is deeper than its surroundings gets less light
 
 
-class View(NamedTuple):
+class Sight(NamedTuple):
     """What each of the 480 x 640 pixels sees; rays that miss have part -1 and depth 0."""
 
     depth: np.ndarray  # (480, 640) float64, metres along z
@@ -29,7 +29,7 @@ class View(NamedTuple):
     target: RayTarget  # all parts
 
 
-def cast(parts: list[Part], K: np.ndarray, pose: np.ndarray) -> View:
+def cast(parts: list[Part], K: np.ndarray, pose: np.ndarray) -> Sight:
     """See the parts through a camera: K (3, 3), pose (4, 4) camera to world."""
     meshes = [triangles(part) for part in parts]
     owner = np.repeat(np.arange(len(parts)), [len(mesh) for mesh in meshes])
@@ -53,7 +53,7 @@ def cast(parts: list[Part], K: np.ndarray, pose: np.ndarray) -> View:
     slope = np.abs(cosine) / np.sqrt(_dot(rays, rays))
     part = np.where(found, owner[hit], -1)
     images = (image.reshape(IMAGE_SIZE) for image in (depth, part, slope))
-    return View(*images, camera + rays * depth[:, None], normals, target)
+    return Sight(*images, camera + rays * depth[:, None], normals, target)
 
 
 def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def shade(
-    parts: list[Part], view: View, room_height: float, rng: Generator
+    parts: list[Part], view: Sight, room_height: float, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the colour camera records: rgb (480, 640, 3) uint8, and for the depth camera the
     albedo (480, 640) in 0..1 and the gloss (480, 640) in 0..1.
@@ -88,7 +88,7 @@ def shade(
 
 
 def _light(
-    view: View, gloss: np.ndarray, room_height: float, rng: Generator
+    view: Sight, gloss: np.ndarray, room_height: float, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """One or two lamps under the ceiling, the first of which casts shadows, and ambient light.
 

@@ -16,16 +16,17 @@ onnxruntime.
 import argparse
 import logging
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from config import parse_settings
 from constants import GRID, IMAGE_SIZE, NO_PIXEL, NO_VOXEL, NUM_PIXELS, NUM_VOXELS
 from errors import InputError, exit_on_input_error
-from models import prepare_for_inference
+from models import dense, prepare_for_inference
+from models.network import CleanerS
 from utils.checkpoint import read_network
 from utils.files import atomic_file
 
@@ -35,12 +36,9 @@ INPUTS = ("image", "mapping", "tsdf")
 
 
 class VoxelwiseNetwork(nn.Module):
-    """The network with the mapping given by voxel: every voxel samples the features of its pixel.
+    """The network with the mapping given by voxel, and tensors of fixed shapes, as ONNX wants."""
 
-    models/projection.py goes over the visible pixels, whose number varies; ONNX wants fixed shapes.
-    """
-
-    def __init__(self, model):
+    def __init__(self, model: CleanerS) -> None:
         super().__init__()
         self.model = model
 
@@ -48,20 +46,8 @@ class VoxelwiseNetwork(nn.Module):
         """Shapes and values as in the module's description; returns logits."""
         feature, _ = self.model.net_2d(image)
         align_corners = self.model.net_2d.head.feature_align_corners
-        pixel = mapping.flatten(1)
-        rows, columns = IMAGE_SIZE
-        position = torch.stack([pixel % columns, pixel // columns], dim=-1).to(feature.dtype)
-        size = torch.tensor([columns, rows], dtype=feature.dtype, device=feature.device)
-        # From -1 to 1: between the centres of the outermost pixels, or between their outer borders.
-        place = 2 * position / (size - 1) - 1 if align_corners else (2 * position + 1) / size - 1
-        seen = F.grid_sample(
-            feature, place[:, :, None], padding_mode="border", align_corners=align_corners
-        )
-        volume = torch.where((pixel != NO_PIXEL)[:, None], seen[..., 0], 0.0).unflatten(2, GRID)
-        # models.projection.fill_holes, over the whole volume.
-        mean = F.avg_pool3d(volume, 3, stride=1, padding=1)
-        volume = torch.where(volume == 0, mean, volume)
-        return self.model.ssc_net(volume + self.model.tsdf_net(tsdf))
+        volume = dense.middle(feature, mapping, align_corners, self.model.tsdf_net(tsdf))
+        return self.model.ssc_net(volume)
 
 
 def made_up_inputs(seed: int) -> dict[str, Tensor]:
@@ -80,7 +66,7 @@ def made_up_inputs(seed: int) -> dict[str, Tensor]:
     }
 
 
-def export(model) -> bytes:
+def export(model: CleanerS) -> bytes:
     """The ONNX file of a network in evaluation mode. Raises InputError without the packages."""
     try:
         import onnx  # noqa: F401
@@ -100,7 +86,7 @@ def export(model) -> bytes:
 
 
 @torch.inference_mode()
-def largest_difference(content: bytes, model, seeds) -> float:
+def largest_difference(content: bytes, model: CleanerS, seeds: Iterable[int]) -> float:
     """Between the logits of onnxruntime and those of the network itself, on made-up inputs."""
     try:
         import onnxruntime
@@ -117,7 +103,7 @@ def largest_difference(content: bytes, model, seeds) -> float:
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Export a trained network to ONNX.")
     parser.add_argument("--pretrained_path", required=True, help="checkpoint, ours or original")
     parser.add_argument("--output", required=True, metavar="FILE.onnx")

@@ -1,8 +1,8 @@
 """The plain dense formulation of the method: the oracle of the fast one, and what it is timed by.
 
-As the specification says it, and as the original computes it: contiguous volumes, whole feature
-maps and logits upsampled to 480x640, a dense volume that is pooled and masked, losses that
-broadcast every voxel against every class centre, and a teacher whose graph is kept.
+As the specification says it, and mostly as the original computes it: contiguous volumes, a dense
+volume that is pooled and masked, logits upsampled to 480x640, losses that broadcast every voxel
+against every class centre, and a teacher whose graph is kept.
 """
 
 import copy
@@ -11,32 +11,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from constants import GRID, IGNORE_INDEX, NO_VOXEL, NUM_VOXELS
+from constants import GRID, IGNORE_INDEX, NO_PIXEL, NO_VOXEL, NUM_VOXELS
+from models import dense
 from models.blocks import AveragePool
 from models.network import CleanerS, SSCOutput
 from models.ssc_net import draw_flips
 
 
-def project(feature: Tensor, mapping2d: Tensor) -> Tensor:
-    """Features (B, C, 480, 640) at the mapped pixels -> (B, C, 60, 36, 60), 0 elsewhere."""
-    volumes = []
-    for pixels, voxels in zip(feature.flatten(2), mapping2d.flatten(1), strict=True):
-        mapped = voxels != NO_VOXEL
-        volume = pixels.new_zeros(NUM_VOXELS, len(pixels))
-        volume[voxels[mapped]] = pixels.T[mapped]
-        volumes.append(volume.T.reshape(-1, *GRID))
-    return torch.stack(volumes)
-
-
-def fill_holes(volume: Tensor) -> Tensor:
-    """Zeros of (B, C, X, Y, Z) become the mean of their 3x3x3 neighbourhood."""
-    return volume + F.avg_pool3d(volume, 3, stride=1, padding=1) * (volume == 0)
+def mapping_of(mapping2d: Tensor) -> Tensor:
+    """The last pixel in raster order that has each voxel, (B, 60, 36, 60); 307200 none."""
+    mapping = mapping2d.new_full((len(mapping2d), NUM_VOXELS), NO_PIXEL)
+    for pixels, voxels in zip(mapping, mapping2d.flatten(1), strict=True):
+        mapped = (voxels != NO_VOXEL).nonzero().squeeze(1)
+        pixels[voxels[mapped]] = mapped
+    return mapping.view(-1, *GRID)
 
 
 class PlainCleanerS(CleanerS):
     """The network with the weights of a CleanerS, computed plainly."""
 
-    def __init__(self, model: CleanerS):
+    def __init__(self, model: CleanerS) -> None:
         model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
         super().__init__(model.net_2d, model.tsdf_net, model.ssc_net)
         self.train(model.training)
@@ -44,21 +38,22 @@ class PlainCleanerS(CleanerS):
             if isinstance(module, nn.Sequential) and isinstance(module[0], AveragePool):
                 module[0] = nn.AvgPool3d(module[0].stride, module[0].stride)
 
-    def forward(self, image, mapping2d, tsdf, flips=None) -> SSCOutput:
+    def forward(
+        self,
+        image: Tensor,
+        mapping2d: Tensor,
+        tsdf: Tensor,
+        flips: tuple[bool, bool] | None = None,
+    ) -> SSCOutput:
         feature, logits_2d = self.net_2d(image)
-        head, size = self.net_2d.head, mapping2d.shape[1:]
-        feature, logits_2d = (
-            F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
-            for x, align_corners in (
-                (feature, head.feature_align_corners),
-                (logits_2d, head.logits_align_corners),
-            )
-        )
+        align_corners = self.net_2d.head.feature_align_corners
         tsdf_feature = self.tsdf_net(tsdf)
-        volume = fill_holes(project(feature, mapping2d)) + tsdf_feature
+        volume = dense.middle(feature, mapping_of(mapping2d), align_corners, tsdf_feature)
         flips = flips or (draw_flips() if self.training else (False, False))
         axes = [axis for axis, flip in zip((2, 4), flips, strict=True) if flip]
         logits = self.ssc_net.classifier(self.ssc_net.unet(volume.flip(axes))).flip(axes)
+        align_corners, size = self.net_2d.head.logits_align_corners, mapping2d.shape[1:]
+        logits_2d = F.interpolate(logits_2d, size, mode="bilinear", align_corners=align_corners)
         logits_2d = logits_2d.permute(0, 2, 3, 1)[mapping2d != NO_VOXEL]
         return SSCOutput(logits, logits_2d, tsdf_feature)
 
@@ -111,7 +106,7 @@ def semantic_distillation(out: SSCOutput, teacher_out: SSCOutput, batch: dict) -
     return {"kd_sc": torch.stack(kd_sc).mean(), "kd_sa": torch.stack(kd_sa).mean()}
 
 
-def student_losses(student, teacher, batch: dict) -> dict[str, Tensor]:
+def student_losses(student: CleanerS, teacher: CleanerS, batch: dict) -> dict[str, Tensor]:
     """Of a student's step: both networks keep their graphs, as the original's do."""
     inputs = batch["image"], batch["mapping2d"]
     target = teacher(*inputs, batch["tsdf_cad"])

@@ -1,6 +1,7 @@
 """The network of CleanerS, its losses and its checkpoints."""
 
 import torch
+from easydict import EasyDict
 
 from models.image_net import Net2D
 from models.inference import prepare_for_inference
@@ -11,7 +12,7 @@ from models.tsdf_net import TSDFNet
 __all__ = ["build_model", "prepare_for_inference"]
 
 
-def build_model(cfg) -> CleanerS:
+def build_model(cfg: EasyDict) -> CleanerS:
     """The network of the `model` settings, randomly initialised; nothing is downloaded."""
     net_2d = Net2D(cfg.encoder, cfg.head, cfg.width, cfg.freeze_encoder, cfg.image_scale)
     tsdf_net, ssc_net = TSDFNet(cfg.width, cfg.stem), SSCNet(cfg.width)

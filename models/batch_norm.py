@@ -6,19 +6,15 @@ over 259,200 voxels that gets the variance wrong by 1e-4. Here the voxels are ad
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 BLOCK = 2**18  # values whose squares are added in single precision: 1 MB stays in the cache
 
 
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel of a channels-last volume.
+    """Mean and biased variance of each channel of a channels-last volume (B, C, X, Y, Z).
 
-    Args:
-        x: (B, C, X, Y, Z), in the channels-last layout.
-
-    Returns:
-        (C,), (C,), in double precision.
+    Returns two (C,) in double precision.
     """
     voxels = x.permute(0, 2, 3, 4, 1).reshape(-1, x.shape[1])
     blocks = voxels.split(max(BLOCK // x.shape[1], 1))
@@ -36,14 +32,22 @@ class _Normalise(torch.autograd.Function):
     """Batch norm with given statistics of the batch, through which the gradient flows."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, mean, variance, eps):
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        eps: float,
+    ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
         ctx.eps = eps
         return torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, scale = ctx.saved_tensors
         grads = torch.ops.aten.native_batch_norm_backward(
             grad, x, weight, None, None, mean, scale, True, ctx.eps, ctx.needs_input_grad[:3]

@@ -42,7 +42,7 @@ class AveragePool(nn.Module):
     nn.AvgPool3d, but several times faster on the CPU, where it leaves the channels-last layout.
     """
 
-    def __init__(self, stride: tuple[int, int, int]):
+    def __init__(self, stride: tuple[int, int, int]) -> None:
         super().__init__()
         self.stride = stride
 
@@ -50,7 +50,7 @@ class AveragePool(nn.Module):
         return _WindowMeans.apply(x, self.stride)
 
 
-def _downsample(channels_in: int, channels_out: int, stride) -> nn.Sequential:
+def _downsample(channels_in: int, channels_out: int, stride: tuple[int, int, int]) -> nn.Sequential:
     return nn.Sequential(
         AveragePool(stride),
         Conv3d(channels_in, channels_out, 1, bias=False),
@@ -62,19 +62,13 @@ class DDRBlock(Recomputed):
     """Residual bottleneck with a 3x3x3 kernel decomposed into one convolution per axis.
 
     Dimensional decomposition residual block (DDRNet, CVPR 2019), as CleanerS uses it: along Z, then
-    Y, then X, each result added to the next ones.
-
-    Args:
-        channels_in: channels of the input.
-        planes: channels inside the bottleneck.
-        channels_out: channels of the output.
-        stride: 1, or 2 to halve every axis.
-        dilation: of the three decomposed convolutions.
+    Y, then X, each result added to the next ones. `planes` is the number of channels inside, the
+    dilation that of the decomposed convolutions; stride 2 halves every axis.
     """
 
     def __init__(
         self, channels_in: int, planes: int, channels_out: int, stride: int = 1, dilation: int = 1
-    ):
+    ) -> None:
         super().__init__()
         d, s = dilation, stride
         self.conv1 = Conv3d(channels_in, planes, 1, bias=False)
@@ -136,14 +130,11 @@ def _upsample(channels_in: int, channels_out: int) -> nn.Sequential:
 class UNet3D(nn.Module):
     """Two halvings and two doublings with one skip connection; same size in and out.
 
-    Args:
-        width: feature width f, in and out; 2f at the lowest resolution. A multiple of 4.
-        dropout: probability of the dropout behind the first doubling.
-
-    Shape: (B, f, X, Y, Z) -> (B, f, X, Y, Z), >= 0; X, Y, Z multiples of 4.
+    (B, f, X, Y, Z) -> (B, f, X, Y, Z), >= 0; width f, X, Y and Z are multiples of 4. There are 2f
+    channels at the lowest resolution, and dropout behind the first doubling.
     """
 
-    def __init__(self, width: int, dropout: float = 0.0):
+    def __init__(self, width: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.down1 = _stage(width, width // 4, width)
         self.down2 = _stage(width, width // 4, 2 * width)

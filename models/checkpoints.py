@@ -65,8 +65,7 @@ class Checkpoint(NamedTuple):
 def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
     """Load weights; every entry must be there, known, and of the right shape.
 
-    Raises:
-        InputError: names the source, the first wrong keys and their number.
+    Raises InputError naming the source, the first wrong keys and their number.
     """
     own = module.state_dict()
     wrong = {
@@ -111,11 +110,7 @@ def to_original_name(key: str) -> str:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint of ours or of the original, decided by its content.
-
-    Raises:
-        InputError: unreadable file, or one that holds no network of either layout.
-    """
+    """Read a checkpoint of ours or of the original, decided by its content."""
     content = read_file(path)
     is_ours = isinstance(content.get("format"), str) and content["format"] == FORMAT
     state = next((content[k] for k in ("model", "net", "network") if k in content), content)
@@ -142,7 +137,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(str(path), from_original(state), None, None)
 
 
-def _check_widths(settings, state: dict[str, Tensor], path: str | Path) -> None:
+def _check_widths(settings: object, state: dict[str, Tensor], path: str | Path) -> None:
     """Refuse a small file whose settings make a huge network, before that is built."""
     if settings is None:
         return
@@ -164,11 +159,7 @@ def _check_widths(settings, state: dict[str, Tensor], path: str | Path) -> None:
 def load_weights(model: nn.Module, path: str | Path) -> dict | None:
     """Load a checkpoint of ours or of the original into a network built by `build_model`.
 
-    Returns:
-        Our checkpoint's metadata (config, input, epoch, ...), or None for a file of the original.
-
-    Raises:
-        InputError: unreadable file, or a network of another architecture.
+    Returns our checkpoint's metadata (config, input, epoch, ...), None for a file of the original.
     """
     checkpoint = read_checkpoint(path)
     load_strictly(model, checkpoint.state, path)

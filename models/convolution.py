@@ -72,7 +72,7 @@ class ConvTranspose3d(nn.ConvTranspose3d):
     A value at i reaches 2 i - 1 to 2 i + 1, so that a part needs the first value behind it.
     """
 
-    def __init__(self, channels_in: int, channels_out: int):
+    def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, 3, stride=2, padding=1, output_padding=1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
+from easydict import EasyDict
 from torch import Tensor
 
 from errors import InputError, one_line
@@ -37,14 +38,11 @@ def _read_encoder_file(path: str) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not key.startswith(CLASSIFIER_KEYS)}
 
 
-def stem_of_weights(cfg) -> str:
+def stem_of_weights(cfg: EasyDict) -> str:
     """The encoder whose stem fits a ResNet50 file: `conv1.weight` is 3x3 deep or 7x7 plain.
 
-    Args:
-        cfg: the `model` settings.
-
-    Returns:
-        `tu-resnet50s` or `resnet50` where model.pretrained is such a file, else model.encoder.
+    cfg: the `model` settings. Returns `tu-resnet50s` or `resnet50` where model.pretrained is such a
+    file, else model.encoder.
     """
     if cfg.encoder not in SKETCH_ENCODERS or not Path(cfg.pretrained).is_file():
         return cfg.encoder
@@ -54,25 +52,16 @@ def stem_of_weights(cfg) -> str:
     return "resnet50" if state["conv1.weight"].shape[-1] == 7 else "tu-resnet50s"
 
 
-def _is_file(pretrained: str) -> bool:
-    return pretrained.endswith((".pth", ".pt", ".tar")) or "/" in pretrained
-
-
 def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
-    """Fill the encoder of a Net2D with pretrained weights.
+    """Fill the encoder `name` of a Net2D with pretrained weights.
 
-    Args:
-        name: of the encoder (setting model.encoder).
-        pretrained: a file (SegFormer's mit_b*.pth, torchvision's or 3D-Sketch's ResNet50, or any
-            whose keys are those of the encoder), the name of weights that
-            segmentation-models-pytorch downloads (`imagenet`), or `none`.
-
-    Raises:
-        InputError: unreadable file, keys or shapes that do not fit, failed download.
+    pretrained: a file (SegFormer's mit_b*.pth, torchvision's or 3D-Sketch's ResNet50, or any whose
+    keys are those of the encoder), the name of weights that segmentation-models-pytorch downloads
+    (`imagenet`), or `none`.
     """
     if pretrained == "none":
         return
-    if _is_file(pretrained):
+    if pretrained.endswith((".pth", ".pt", ".tar")) or "/" in pretrained:
         state = _read_encoder_file(pretrained)
         if "conv3.weight" in state:
             state = {_deep_stem_name(key): value for key, value in state.items()}

@@ -48,15 +48,13 @@ def _sketch_resnet50(name: str) -> nn.Module:
 class SegFormerHead(Recomputed):
     """The light head of SegFormer: one linear layer per level, fuse, classify.
 
-    Args:
-        channels: of the four levels at strides 4, 8, 16, 32.
-        width: feature width f.
+    channels: of the four levels at strides 4, 8, 16, 32; width: that of the features, f.
     """
 
     feature_align_corners = False
     logits_align_corners = True
 
-    def __init__(self, channels: list[int], width: int):
+    def __init__(self, channels: list[int], width: int) -> None:
         super().__init__()
         self.linear = nn.ModuleList(nn.Linear(c, width) for c in channels)
         self.dropout = nn.Dropout(0.5)
@@ -79,17 +77,12 @@ class SegFormerHead(Recomputed):
 
 
 class SketchHead(nn.Module):
-    """The head of 3D-Sketch on the last level of a ResNet50, and our classifier for the 2D loss.
-
-    Args:
-        channels: of the levels; only the last is used.
-        width: feature width f.
-    """
+    """The head of 3D-Sketch on the last level of a ResNet50, and our classifier for the 2D loss."""
 
     feature_align_corners = True
     logits_align_corners = True
 
-    def __init__(self, channels: list[int], width: int):
+    def __init__(self, channels: list[int], width: int) -> None:
         super().__init__()
         self.reduce = nn.Sequential(
             nn.Conv2d(channels[-1], width, 1, bias=False),
@@ -107,20 +100,18 @@ class SketchHead(nn.Module):
 class Net2D(nn.Module):
     """2DNet (paper section 3.1): image to a feature map and a logit map of lower resolution.
 
-    Args:
-        encoder: a name of segmentation-models-pytorch.
-        head: "segformer", or "sketch" for the paper's ResNet50 (`tu-resnet50s` or `resnet50`).
-        width: feature width f.
-        freeze: train the head alone. As in the paper, a frozen encoder's stochastic depth stays
-            active in training. Its batch norms use their running statistics, but for the sketch
-            head, where they are updated as in 3D-Sketch.
-        image_scale: the image is resized by it before the encoder.
+    Image (B, 3, 480, 640), ImageNet-normalised RGB -> features (B, f, h, w), logits (B, 12, h, w).
 
-    Shape: image (B, 3, 480, 640), ImageNet-normalised RGB -> features (B, f, h, w), logits
-    (B, 12, h, w).
+    encoder is a name of segmentation-models-pytorch; head "segformer", or "sketch" for the paper's
+    ResNet50 (`tu-resnet50s` or `resnet50`); the image is resized by image_scale before the encoder.
+    With `freeze`, the head is trained alone. As in the paper, a frozen encoder's stochastic depth
+    stays active in training. Its batch norms use their running statistics, but for the sketch head,
+    where they are updated as in 3D-Sketch.
     """
 
-    def __init__(self, encoder: str, head: str, width: int, freeze: bool, image_scale: float):
+    def __init__(
+        self, encoder: str, head: str, width: int, freeze: bool, image_scale: float
+    ) -> None:
         super().__init__()
         self.encoder = _sketch_resnet50(encoder) if head == "sketch" else _encoder(encoder)
         channels = list(self.encoder.out_channels)[-4:]
@@ -129,7 +120,7 @@ class Net2D(nn.Module):
         self.image_scale = image_scale
         self.encoder.requires_grad_(not freeze)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "Net2D":
         super().train(mode)
         if self.freeze and not isinstance(self.head, SketchHead):
             for module in self.encoder.modules():

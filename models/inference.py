@@ -1,6 +1,7 @@
 """A network made ready for inference: fewer operations, the same predictions."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +41,13 @@ def _folding_pairs(model: CleanerS) -> list[tuple[str, str]]:
     probe = copy.deepcopy(model).to("meta")
     made_by, pairs = {}, []
 
-    def note_output(name):
+    def note_output(name: str) -> Callable:
         return lambda _, __, output: made_by.__setitem__(id(output), (name, output))
 
-    def note_input(name):
-        def hook(_, inputs):
+    def note_input(name: str) -> Callable:
+        def hook(_: nn.Module, inputs: tuple) -> None:
             convolution, output = made_by.get(id(inputs[0]), (None, None))
-            if output is inputs[0] and convolution is not None:
+            if output is inputs[0]:
                 pairs.append((convolution, name))
 
         return hook
@@ -63,15 +64,10 @@ def _folding_pairs(model: CleanerS) -> list[tuple[str, str]]:
 
 
 def _fold(convolution: nn.Module, norm: nn.Module) -> None:
+    of_norm = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    transpose = isinstance(convolution, nn.ConvTranspose3d)
     weight, bias = fuse_conv_bn_weights(
-        convolution.weight,
-        convolution.bias,
-        norm.running_mean,
-        norm.running_var,
-        norm.eps,
-        norm.weight,
-        norm.bias,
-        transpose=isinstance(convolution, nn.ConvTranspose3d),
+        convolution.weight, convolution.bias, *of_norm, transpose=transpose
     )
     layout = torch.channels_last_3d if weight.ndim == 5 else torch.channels_last
     convolution.weight.data = weight.detach().contiguous(memory_format=layout)
@@ -88,7 +84,7 @@ class FoldedSegFormerHead(nn.Module):
     feature_align_corners = SegFormerHead.feature_align_corners
     logits_align_corners = SegFormerHead.logits_align_corners
 
-    def __init__(self, head: SegFormerHead):
+    def __init__(self, head: SegFormerHead) -> None:
         super().__init__()
         fuse = head.fuse[0]
         parts = fuse.weight.flatten(1).chunk(len(head.linear), dim=1)[::-1]  # (f, f), by level

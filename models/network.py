@@ -25,7 +25,7 @@ class SSCOutput(NamedTuple):
 class CleanerS(nn.Module):
     """The network of teacher and student alike."""
 
-    def __init__(self, net_2d: Net2D, tsdf_net: TSDFNet, ssc_net: SSCNet):
+    def __init__(self, net_2d: Net2D, tsdf_net: TSDFNet, ssc_net: SSCNet) -> None:
         super().__init__()
         self.net_2d = net_2d
         self.tsdf_net = tsdf_net
@@ -38,12 +38,11 @@ class CleanerS(nn.Module):
         tsdf: Tensor,
         flips: tuple[bool, bool] | None = None,
     ) -> SSCOutput:
-        """
-        Args:
-            image: (B, 3, 480, 640) float, ImageNet-normalised RGB.
-            mapping2d: (B, 480, 640) int, flat voxel index of a pixel, -1 none.
-            tsdf: (B, 1, 60, 36, 60) float in [-1, 1].
-            flips: of the volume in 3D-SSCNet along (X, Z); None draws them in training.
+        """From an image and the TSDF of its depth to class logits.
+
+        image: (B, 3, 480, 640) float, ImageNet-normalised RGB; mapping2d: (B, 480, 640) int, flat
+        voxel index of a pixel, -1 none; tsdf: (B, 1, 60, 36, 60) float in [-1, 1]; flips: of the
+        volume in 3D-SSCNet along (X, Z), None draws them in training.
         """
         feature, logits_2d = self.net_2d(image)
         pixels = mapped_pixels(mapping2d)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from constants import GRID, NO_VOXEL, NUM_VOXELS
@@ -50,12 +50,8 @@ def sample_bilinear(
 ) -> Tensor:
     """What `F.interpolate(feature, full_size, mode="bilinear")` has at the pixels.
 
-    Args:
-        feature: (B, C, h, w) float.
-        full_size: (H, W) of the image in which the pixels are counted.
-
-    Returns:
-        (P, C) float.
+    feature: (B, C, h, w) float; full_size: (H, W) of the image in which the pixels are counted.
+    Returns (P, C) float.
     """
     _, channels, height, width = feature.shape
     top, bottom, v = _neighbours(pixels.row, height, full_size[0], align_corners)
@@ -71,10 +67,8 @@ def visible_voxels(pixels: MappedPixels, batch_size: int) -> tuple[Tensor, Tenso
     """The V voxels that pixels see, and which pixel gives a voxel its feature.
 
     Where several pixels claim a voxel (an image that augmentation enlarged), the last in raster
-    order wins, on every device.
-
-    Returns:
-        (V,) int64 indices into the P pixels, ascending; (V,) int64 voxel indices of the batch.
+    order wins, on every device. Returns (V,) int64 indices into the P pixels, ascending; (V,) int64
+    voxel indices of the batch.
     """
     target = pixels.sample * NUM_VOXELS + pixels.voxel
     order = torch.arange(len(target), device=target.device)
@@ -87,16 +81,12 @@ def visible_voxels(pixels: MappedPixels, batch_size: int) -> tuple[Tensor, Tenso
 def _neighbourhood_sum(rows: Tensor, at: Tensor, wanted: Tensor, batch_size: int) -> Tensor:
     """Sum of the rows in the 3x3x3 neighbourhood of each wanted voxel.
 
-    Args:
-        rows: (N, C) float, at the voxels `at` (N,); all other voxels count as 0.
-        wanted: (M,) int64 voxel indices.
-
-    Returns:
-        (M, C) float.
+    rows: (N, C) float, at the voxels `at` (N,); all others count as 0. wanted: (M,) int64 voxel
+    indices. Returns (M, C) float.
     """
     padded = [batch_size, *(size + 2 for size in GRID)]
 
-    def in_padded(voxels):
+    def in_padded(voxels: Tensor) -> Tensor:
         sample, x, y, z = torch.unravel_index(voxels, (batch_size, *GRID))
         return ((sample * padded[1] + x + 1) * padded[2] + y + 1) * padded[3] + z + 1
 
@@ -113,7 +103,9 @@ def _neighbourhood_sum(rows: Tensor, at: Tensor, wanted: Tensor, batch_size: int
 
 class _FillHoles(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, rows, voxels, near, batch_size):
+    def forward(
+        ctx: FunctionCtx, rows: Tensor, voxels: Tensor, near: Tensor, batch_size: int
+    ) -> Tensor:
         place = torch.searchsorted(near, voxels)
         filled = _neighbourhood_sum(rows, voxels, near, batch_size) / 27
         hole = rows == 0
@@ -124,7 +116,7 @@ class _FillHoles(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         voxels, near, place, hole = ctx.saved_tensors
         direct = grad.index_select(0, place)
         of_means = grad.index_copy(0, place, direct * hole)
@@ -138,13 +130,9 @@ def fill_holes(rows: Tensor, voxels: Tensor, batch_size: int) -> tuple[Tensor, T
     The test for zero is per element: also a visible voxel's channel that a ReLU set to 0 is filled.
     The neighbourhood counts the zeros of the padding: its sum is always divided by 27.
 
-    Args:
-        rows: (V, C) float features of the visible voxels; the others are 0.
-        voxels: (V,) int64 voxel indices, each once.
-
-    Returns:
-        (N, C) float, (N,) int64: what the voxels within reach hold, and their indices, ascending.
-        Elsewhere the filled volume is 0.
+    rows: (V, C) float features of the visible voxels, the others are 0; voxels: (V,) int64 voxel
+    indices, each once. Returns (N, C) float, (N,) int64: what the voxels within reach hold, and
+    their indices, ascending. Elsewhere the filled volume is 0.
     """
     seen = torch.zeros(batch_size * NUM_VOXELS, device=rows.device)
     seen[voxels] = 1
@@ -160,7 +148,7 @@ def by_voxel(volume: Tensor) -> Tensor:
 
 class _AddRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, volume, rows, voxels):
+    def forward(ctx: FunctionCtx, volume: Tensor, rows: Tensor, voxels: Tensor) -> Tensor:
         ctx.save_for_backward(voxels)
         total = volume.clone(memory_format=torch.channels_last_3d)
         by_voxel(total).index_add_(0, voxels, rows)
@@ -168,35 +156,29 @@ class _AddRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         (voxels,) = ctx.saved_tensors
         return grad, by_voxel(grad).index_select(0, voxels), None
 
 
 def add_rows(volume: Tensor, rows: Tensor, voxels: Tensor) -> Tensor:
-    """Add rows to a volume at their voxels.
+    """Add rows (N, C) to a volume (B, C, X, Y, Z) at voxels (N,), each given once.
 
-    Args:
-        volume: (B, C, X, Y, Z) float.
-        rows: (N, C) float.
-        voxels: (N,) int64 voxel indices, each once.
-
-    Returns:
-        (B, C, X, Y, Z) float, in the channels-last layout.
+    The sum is in the channels-last layout.
     """
     return _AddRows.apply(volume, rows.to(volume.dtype), voxels)
 
 
 class _TakeRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, volume, voxels):
+    def forward(ctx: FunctionCtx, volume: Tensor, voxels: Tensor) -> Tensor:
         ctx.save_for_backward(voxels)
         ctx.shape = volume.shape
         return by_voxel(volume).index_select(0, voxels)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
         (voxels,) = ctx.saved_tensors
         batch_size, channels, *grid = ctx.shape
         result = grad.new_zeros(batch_size, *grid, channels)

@@ -1,9 +1,10 @@
 """Activations that are computed again in the backward pass instead of being kept."""
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
@@ -12,14 +13,11 @@ class Recomputed(nn.Module):
 
     What is inside is then computed again there: gradients and batch statistics are the same.
     Subclasses have their forward pass in `compute`.
-
-    Attributes:
-        recompute: whether it does so; see recompute_activations.
     """
 
-    recompute = False
+    recompute = False  # set by recompute_activations
 
-    def forward(self, x):
+    def forward(self, x: Tensor | list[Tensor]) -> Tensor | tuple[Tensor, ...]:
         if not (self.recompute and self.training and torch.is_grad_enabled()):
             return self.compute(x)
         return checkpoint(
@@ -31,7 +29,7 @@ class Recomputed(nn.Module):
 
 
 @contextlib.contextmanager
-def _statistics_kept(module: nn.Module):
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
     """Batch norms use the statistics of the batch without adding them to the running ones."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]

@@ -9,6 +9,7 @@ import pickletools
 import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -31,21 +32,8 @@ _ALLOWED_GLOBALS = frozenset(
         "numpy.core.multiarray scalar",
         "numpy._core.multiarray scalar",
     }
-    | {
-        f"torch {kind}Storage"
-        for kind in (
-            "Float",
-            "Double",
-            "Half",
-            "BFloat16",
-            "Long",
-            "Int",
-            "Short",
-            "Char",
-            "Byte",
-            "Bool",
-        )
-    }
+    | {f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16")}
+    | {f"torch {kind}Storage" for kind in ("Long", "Int", "Short", "Char", "Byte", "Bool")}
 )
 _MAX_DEPTH = 50  # of tuples in tuples: Python hashes them recursively, and crashes on very many
 _DTYPES = frozenset(
@@ -59,15 +47,15 @@ _MAX_NAME = 200  # characters of an entry's name
 class _DType:
     """Stands in for np.dtype in files: NumPy's own could be made to read memory at any address."""
 
-    def __init__(self, name, *_):
+    def __init__(self, name: str, *_: object) -> None:
         self.dtype = {"f4": np.float32, "f8": np.float64, "i8": np.int64}[name]
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple) -> None:
         if state[1] not in ("<", "|"):
             raise ValueError("a number that is not little-endian")
 
 
-def _scalar(dtype, data):
+def _scalar(dtype: _DType, data: bytes) -> int | float:
     """Stands in for NumPy's scalars, in which the original's files hold best_val."""
     return np.frombuffer(data, dtype.dtype, count=1)[0].item()
 
@@ -75,8 +63,7 @@ def _scalar(dtype, data):
 def read_file(path: str | Path) -> dict:
     """What torch.save wrote, on the CPU, without running any code from the file.
 
-    Raises:
-        InputError: missing, damaged, not a PyTorch file, or not a dict.
+    Raises InputError for a file that is missing or damaged, or that holds no dict.
     """
     path = Path(path)
     if not path.is_file():
@@ -124,7 +111,7 @@ def _check_file(path: Path) -> None:
                 _check_pickle(file)
 
 
-def _check_pickle(file) -> None:
+def _check_pickle(file: IO[bytes]) -> None:
     """Raise UnpicklingError for names other than a state dict needs, and for deep tuples.
 
     Follows a pickle as an unpickler does, but of each object knows how deep its tuples are only.
@@ -157,7 +144,7 @@ def _check_pickle(file) -> None:
             stack.append(0)
 
 
-def _check_content(content) -> None:
+def _check_content(content: object) -> None:
     """Raise ValueError for what no state dict holds, and for tensors larger than their memory."""
     seen, waiting = set(), [content]
     while waiting:
@@ -183,7 +170,7 @@ def _check_content(content) -> None:
             raise ValueError(f"an object of type {type(value).__name__}")
 
 
-def check_state(state, path: str | Path) -> None:
+def check_state(state: object, path: str | Path) -> None:
     """Raise an InputError unless this is a state dict: names and tensors."""
     if not isinstance(state, dict) or not all(
         isinstance(key, str)

@@ -16,10 +16,10 @@ def draw_flips() -> tuple[bool, bool]:
 class SSCNet(nn.Module):
     """3D-SSCNet (paper section 3.1). In training, its input is flipped at random along X and Z.
 
-    Shape: (B, f, 60, 36, 60) -> logits (B, 12, 60, 36, 60), flipped back.
+    (B, f, 60, 36, 60) of width f -> logits (B, 12, 60, 36, 60), flipped back.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.unet = UNet3D(width)
         self.classifier = nn.Sequential(nn.Dropout3d(0.1), nn.Conv3d(width, NUM_CLASSES, 1))

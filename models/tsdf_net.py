@@ -18,14 +18,11 @@ def _conv(channels_in: int, channels_out: int) -> list[nn.Module]:
 class TSDFNet(nn.Module):
     """3D-TSDFNet (paper section 3.1).
 
-    Args:
-        width: feature width f.
-        stem: channels of the middle one of the three full-resolution convolutions.
-
-    Shape: tsdf (B, 1, 60, 36, 60) in [-1, 1] -> (B, f, 60, 36, 60), >= 0.
+    tsdf (B, 1, 60, 36, 60) in [-1, 1] -> (B, f, 60, 36, 60), >= 0, of width f. `stem` is the number
+    of channels of the middle one of the three full-resolution convolutions.
     """
 
-    def __init__(self, width: int, stem: int):
+    def __init__(self, width: int, stem: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(*_conv(1, 3), *_conv(3, stem), *_conv(stem, width))
         self.unet = UNet3D(width, dropout=0.3)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import reference
 from constants import GRID, NO_VOXEL, NUM_VOXELS
+from models import dense
 from models.projection import (
     add_rows,
     fill_holes,
@@ -24,10 +24,10 @@ def test_sampling_equals_dense_upsampling(align_corners, size):
     mapping2d[torch.rand(mapping2d.shape) < 0.2] = 7
     mapping2d[:, 0, 0] = mapping2d[:, -1, -1] = 7
     ours = sample_bilinear(feature, mapped_pixels(mapping2d), (48, 64), align_corners)
-    dense = nn.functional.interpolate(
+    upsampled = nn.functional.interpolate(
         feature, (48, 64), mode="bilinear", align_corners=align_corners
     )
-    theirs = dense.permute(0, 2, 3, 1)[mapping2d != NO_VOXEL]
+    theirs = upsampled.permute(0, 2, 3, 1)[mapping2d != NO_VOXEL]
     torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=0)
     weights = torch.randn_like(ours)
     (gradient,) = torch.autograd.grad((ours * weights).sum(), feature)
@@ -62,18 +62,18 @@ def surface(seed, channels=3):
 
 
 def test_filled_holes_equal_the_dense_formulation():
-    rows, voxels, dense = surface(0)
-    background = torch.randn(dense.shape, dtype=torch.float64)
+    rows, voxels, volume = surface(0)
+    background = torch.randn(volume.shape, dtype=torch.float64)
     rows.requires_grad_()
     background.requires_grad_()
     ours = add_rows(background, *fill_holes(rows, voxels, 2))
     weights = torch.randn_like(ours)
     gradients = torch.autograd.grad((ours * weights).sum(), [rows, background])
 
-    dense.requires_grad_()
-    theirs = reference.fill_holes(dense) + background
+    volume.requires_grad_()
+    theirs = dense.fill_holes(volume) + background
     torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
-    in_volume, of_background = torch.autograd.grad((theirs * weights).sum(), [dense, background])
+    in_volume, of_background = torch.autograd.grad((theirs * weights).sum(), [volume, background])
     at_voxels = in_volume.permute(0, 2, 3, 4, 1).reshape(-1, 3)[voxels]
     torch.testing.assert_close(gradients[0], at_voxels, atol=1e-12, rtol=0)
     torch.testing.assert_close(gradients[1], of_background, atol=0, rtol=0)

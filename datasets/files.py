@@ -4,12 +4,14 @@ It may come from anywhere: no code in it is run, what its header claims is judge
 taken for it, and whatever is wrong becomes one InputError that names it.
 """
 
+import contextlib
 import io
 import itertools
 import math
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -59,12 +61,10 @@ def read_text(path: str | Path, limit: int = MAX_TEXT_BYTES) -> str:
 
 
 def read_array(path: str | Path, key: str, kinds: str, size: int | None = None) -> np.ndarray:
-    """The array `key` of an .npz.
-
-    kinds: NumPy's letters of the types to accept, such as "biuf"; size: its number of values.
-    """
+    """The array `key` of an .npz, of a type in `kinds` (NumPy's letters) and with `size` values."""
+    packed = io.BytesIO(read_bytes(path, MAX_ARRAY_BYTES))
     try:
-        with zipfile.ZipFile(io.BytesIO(read_bytes(path, MAX_ARRAY_BYTES))) as archive:
+        with zipfile.ZipFile(packed) as archive:
             data = io.BytesIO(_unpack(archive, f"{key}.npy"))
         values = np.lib.format.read_array(data, allow_pickle=False)
         if values.dtype.kind not in kinds or size not in (None, values.size):
@@ -73,8 +73,6 @@ def read_array(path: str | Path, key: str, kinds: str, size: int | None = None) 
         if data.read(1):
             raise ValueError("it is longer than its header says")
         return values
-    except InputError:
-        raise
     except Exception as error:  # whatever zip files and their decompressors have in store
         raise InputError(
             f"{path}: no usable array {key} ({one_line(error)}); make or get the file again"
@@ -95,28 +93,25 @@ def _unpack(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _read_npy(path: str | Path) -> np.ndarray:
+    data = read_bytes(path, 8 * MAX_PIXELS + 4096)
+    if data.startswith(b"PK"):
+        raise InputError(f"{path}: an .npz, not a NumPy array: give its array as .npy")
     try:
-        # Mapped, so that a header that claims more than there is takes no memory.
-        raw = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raw = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # NumPy's reader of headers raises those of Python's own
         raise InputError(f"{path}: not a NumPy array ({one_line(error)})") from None
-    if not isinstance(raw, np.ndarray):
-        raise InputError(f"{path}: an .npz, not a NumPy array: give its array as .npy")
     if raw.size > MAX_PIXELS:
         raise InputError(f"{path}: {raw.size} values are more than {MAX_PIXELS} pixels")
-    return np.array(raw) if raw.dtype.kind in "uif" else raw
+    return raw
 
 
 # ---- images ---------------------------------------------------------------------------------
 
 
 def read_rgb(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A colour image: (H, W, 3) uint8 RGB. Transparency is dropped, and a rotation that its
-    metadata ask for is not done, because depth has none.
+    """A colour image, of a height and width if given: (H, W, 3) uint8 RGB.
 
-    size: height and width that it must have; None: any.
+    Transparency is dropped, and a rotation that metadata ask for is not done: depth has none.
     """
     image = open_image(path, size)
     if image.mode not in ("RGB", "RGBA", "P"):
@@ -128,10 +123,7 @@ def read_rgb(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarra
 
 
 def read_depth_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A depth image as stored: (H, W) of an integer or float type.
-
-    A one-channel image of 16 bits or more (PNG, TIFF, PGM), or an .npy file. size as in read_rgb.
-    """
+    """A depth image as stored, of 16 bits or more, or an .npy: (H, W) of integers or floats."""
     if Path(path).suffix.lower() == ".npy":
         raw = _read_npy(path)
     else:
@@ -153,7 +145,7 @@ def read_depth_image(path: str | Path, size: tuple[int, int] | None = None) -> n
 
 
 def open_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.Image:
-    """An image, decoded whole. size as in read_rgb."""
+    """An image, decoded whole."""
     data = read_bytes(path, MAX_IMAGE_BYTES)
     try:
         if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
@@ -195,15 +187,9 @@ class _BoundedFile(io.FileIO):
 
 def count_mat_images(path: str | Path) -> int:
     """How many images the HDF5 file nyu_depth_v2_labeled.mat has."""
-    try:
-        with _BoundedFile(path) as raw, h5py.File(raw) as file:
-            images = _images_of_mat(file)
-            shape, dtype = images.shape, images.dtype
-    except Exception as error:  # whatever HDF5 has in store for damaged files
-        raise InputError(
-            f"{path}: neither a folder nor the HDF5 file nyu_depth_v2_labeled.mat with images "
-            f"({one_line(error)}); is --rgb right?"
-        ) from None
+    wanted = "a folder nor the HDF5 file nyu_depth_v2_labeled.mat with images: is --rgb right?"
+    with _images_of_mat(path, f"neither {wanted}") as (images, _):
+        shape, dtype = images.shape, images.dtype
     if len(shape) != 4 or shape[1:] != (3, 640, 480) or dtype != np.uint8 or shape[0] > 9999:
         raise InputError(f"{path}: images is {dtype} {shape}, expected uint8 (n, 3, 640, 480)")
     return shape[0]
@@ -211,42 +197,43 @@ def count_mat_images(path: str | Path) -> int:
 
 def read_mat_image(path: str | Path, index: int) -> np.ndarray:
     """Image `index`, from 0, of nyu_depth_v2_labeled.mat: (480, 640, 3) uint8 RGB."""
+    with _images_of_mat(path, f"image {index} cannot be read") as (images, filters):
+        if h5py.h5z.FILTER_DEFLATE in filters:
+            _check_chunks(images, index, 1 << filters.index(h5py.h5z.FILTER_DEFLATE))
+        return images[index].transpose(2, 1, 0)  # MATLAB's axes are reversed
+
+
+@contextlib.contextmanager
+def _images_of_mat(path: str | Path, wrong: str) -> Iterator[tuple[h5py.Dataset, list[int]]]:
+    """The data set `images` and its filters, if it lies in the file and is packed as by MATLAB.
+
+    Whatever else is the matter becomes an InputError that begins with `wrong`.
+    """
     try:
         with _BoundedFile(path) as raw, h5py.File(raw) as file:
-            images = _images_of_mat(file)
-            _check_chunks(images, index)
-            return images[index].transpose(2, 1, 0)  # MATLAB's axes are reversed
+            if not isinstance(file.get("images", getlink=True), h5py.HardLink):
+                raise ValueError("images lies in another file, or nowhere")
+            images = file["images"]
+            if images.is_virtual or images.external:
+                raise ValueError("images lies in another file")
+            size = math.prod(images.chunks or ())
+            if size > MAX_CHUNK:
+                raise ValueError(f"images has chunks of {size} values, more than {MAX_CHUNK}")
+            properties = images.id.get_create_plist()
+            filters = [properties.get_filter(n)[0] for n in range(properties.get_nfilters())]
+            known = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+            if not set(filters) <= known or len(filters) > len(set(filters)):
+                raise ValueError("images is packed by other methods than MATLAB's")
+            yield images, filters
     except Exception as error:  # whatever HDF5 has in store for damaged files
-        raise InputError(f"{path}: image {index} cannot be read ({one_line(error)})") from None
+        raise InputError(f"{path}: {wrong} ({one_line(error)})") from None
 
 
-def _images_of_mat(file: h5py.File) -> h5py.Dataset:
-    """The data set `images` of an open .mat, if it lies in it and can be unpacked within bounds."""
-    if not isinstance(file.get("images", getlink=True), h5py.HardLink):
-        raise ValueError("images lies in another file, or nowhere")
-    images = file["images"]
-    if images.is_virtual or images.external:
-        raise ValueError("images lies in another file")
-    if math.prod(images.chunks or ()) > MAX_CHUNK:
-        raise ValueError(f"images has chunks of more than {MAX_CHUNK} values")
-    filters = _filters(images)
-    known = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-    if not set(filters) <= known or len(filters) > len(set(filters)):
-        raise ValueError("images is packed by other methods than MATLAB's")
-    return images
+def _check_chunks(images: h5py.Dataset, index: int, skipped: int) -> None:
+    """Raise ValueError unless an image's chunks inflate to what they should: HDF5 has no limit.
 
-
-def _filters(images: h5py.Dataset) -> list[int]:
-    properties = images.id.get_create_plist()
-    return [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
-
-
-def _check_chunks(images: h5py.Dataset, index: int) -> None:
-    """Raise ValueError unless an image's chunks unpack to what they should: HDF5 has no limit."""
-    filters = _filters(images)
-    if h5py.h5z.FILTER_DEFLATE not in filters:
-        return
-    skipped = 1 << filters.index(h5py.h5z.FILTER_DEFLATE)
+    skipped: the bit of a chunk's mask that says that it is not deflated.
+    """
     size = math.prod(images.chunks)
     first, *others = images.chunks
     starts = [range(0, n, c) for n, c in zip(images.shape[1:], others, strict=True)]

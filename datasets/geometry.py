@@ -21,6 +21,7 @@ Voxel (i0, i1, i2) at size s holds the points in [origin + i * s, origin + (i + 
 the order (world X, Y, Z) = (i0, i2, i1). Origins and poses are in world order.
 """
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -47,8 +48,7 @@ def grid_origin(pose: np.ndarray) -> np.ndarray:
 
     pose: (4, 4) floats. Returns (3,) of the same type, world metres.
     """
-    half = VOXEL_SIZE * GRID[0] / 2
-    x, y = BOX_DISTANCE * pose[:2, 2] - half
+    x, y = BOX_DISTANCE * pose[:2, 2] - VOXEL_SIZE * GRID[0] / 2
     return np.array([x, y, BOX_FLOOR], dtype=pose.dtype)
 
 
@@ -81,26 +81,24 @@ def check_depth(depth: np.ndarray, name: str = "depth") -> np.ndarray:
     return depth
 
 
+@dataclass(eq=False)
 class Frame:
     """A depth image and its camera, checked once; the voxels of its pixels are computed once.
 
-    depth: (H, W) metres along the camera's z axis, 0 = not measured; K: (3, 3); pose: (4, 4) camera
-    to world; origin: (3,) world metres, of the grid. keep_unmeasured: a pixel without depth lies at
-    the camera's centre, and the published arrays keep it there. That matters only for a camera
-    inside the grid; False for frames of one's own. Raises InputError for an unusable depth or pose.
+    keep_unmeasured: a pixel without depth lies at the camera's centre, and the published arrays
+    keep it there. That matters only for a camera inside the grid; False for frames of one's own.
+    Raises InputError for an unusable depth or pose.
     """
 
-    def __init__(
-        self,
-        depth: np.ndarray,
-        K: np.ndarray,
-        pose: np.ndarray,
-        origin: np.ndarray,
-        keep_unmeasured: bool = True,
-    ) -> None:
-        self.depth, self.pose = check_depth(depth), check_pose(pose)
-        self.K, self.origin = np.asarray(K, np.float32), np.asarray(origin, np.float32)
-        self.keep_unmeasured = keep_unmeasured
+    depth: np.ndarray  # (H, W) metres along the camera's z axis, 0 = not measured
+    K: np.ndarray  # (3, 3)
+    pose: np.ndarray  # (4, 4) camera to world
+    origin: np.ndarray  # (3,) world metres, of the grid
+    keep_unmeasured: bool = True
+
+    def __post_init__(self) -> None:
+        self.depth, self.pose = check_depth(self.depth), check_pose(self.pose)
+        self.K, self.origin = (np.asarray(a, np.float32) for a in (self.K, self.origin))
 
     def points(self) -> np.ndarray:
         """Every pixel's world point, in raster order: (H*W, 3) float32.
@@ -113,10 +111,8 @@ class Frame:
         x = (u - self.K[0, 2]) * self.depth / self.K[0, 0]
         y = (v - self.K[1, 2]) * self.depth / self.K[1, 1]
         rotation, translation = self.pose[:3, :3], self.pose[:3, 3]
-        world = [
-            r[0] * x + r[1] * y + r[2] * self.depth + t
-            for r, t in zip(rotation, translation, strict=True)
-        ]
+        axes = zip(rotation, translation, strict=True)
+        world = [r[0] * x + r[1] * y + r[2] * self.depth + t for r, t in axes]
         return np.stack(world, axis=-1).reshape(-1, 3)
 
     @cached_property

@@ -26,16 +26,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from constants import (
-    GRID,
-    IGNORE_INDEX,
-    IMAGE_SIZE,
-    NO_PIXEL,
-    NO_VOXEL,
-    NUM_CLASSES,
-    NUM_PIXELS,
-    NUM_VOXELS,
-)
+from constants import GRID, IGNORE_INDEX, IMAGE_SIZE, NO_PIXEL, NO_VOXEL, NUM_CLASSES, NUM_VOXELS
 from datasets import transforms
 from datasets.files import read_array, read_rgb, read_text
 from errors import InputError
@@ -73,16 +64,13 @@ def scene_places(
     root: Path, split: str, scene_id: str, cad_root: Path | None = None
 ) -> dict[str, list[Path]]:
     """Where the files of a scene may be, the first layout first: {field of SceneFiles: paths}."""
-    other_layout, archive = root / "Mapping" / f"{split}set", f"{scene_id}.npz"
+    other, archive = root / "Mapping" / f"{split}set", f"{scene_id}.npz"
+    images = [f"NYU{scene_id}{suffix}" for suffix in IMAGE_SUFFIXES]
     places = {
-        "image": [
-            folder / f"NYU{scene_id}{suffix}"
-            for folder in (root / split / "RGB", other_layout / "RGB")
-            for suffix in IMAGE_SUFFIXES
-        ],
+        "image": [folder / i for folder in (root / split / "RGB", other / "RGB") for i in images],
         "mapping": [root / "Mapping" / archive],
         "tsdf": [root / "TSDF" / archive],
-        "label": [root / "Label" / archive, other_layout / "GT" / archive],
+        "label": [root / "Label" / archive, other / "GT" / archive],
     }
     if cad_root is not None:
         cad = cad_root / "TSDF"
@@ -113,9 +101,8 @@ class NYUDataset(Dataset):
 
     root, cad_root: folders, see the module. ids: file of scene ids, one a line ("3", "NYU0003",
     "NYU0003_rgb.png"); by default <root>/<split>.txt, or every image of the split.
-    augmentation: None, or the photometric flavour "original" or "standard" of
-    transforms.apply. What is drawn for a sample depends on seed, epoch and index only.
-
+    augmentation: None, or the photometric flavour "original" or "standard" of transforms.apply.
+    What is drawn for a sample depends on seed, epoch and index only.
     Raises InputError for missing files when it is built, for broken ones when their sample is read.
     """
 
@@ -154,22 +141,19 @@ class NYUDataset(Dataset):
         if self.augmentation is None:
             image = transforms.normalize(image)
         else:
-            rng = np.random.default_rng((self.seed, int(self._epoch), index))
-            draws = transforms.draw(rng)
+            draws = transforms.draw(np.random.default_rng((self.seed, int(self._epoch), index)))
             image, mapping2d = transforms.apply(image, mapping2d, draws, self.augmentation)
-
-        sample = {
-            "name": scene.name,
-            "image": torch.from_numpy(image),
-            "mapping2d": torch.from_numpy(mapping2d.astype(np.int64)),
-            "mapping": torch.from_numpy(mapping),
-            "tsdf": torch.from_numpy(read_tsdf(scene.tsdf)[None]),
-            "label3d": torch.from_numpy(read_label(scene.label)),
-            "label_weight": torch.from_numpy(read_label_weight(scene.tsdf)),
+        arrays = {
+            "image": image,
+            "mapping2d": mapping2d.astype(np.int64),
+            "mapping": mapping,
+            "tsdf": read_tsdf(scene.tsdf)[None],
+            "label3d": read_label(scene.label),
+            "label_weight": read_label_weight(scene.tsdf),
         }
         if scene.tsdf_cad is not None:
-            sample["tsdf_cad"] = torch.from_numpy(read_tsdf(scene.tsdf_cad)[None])
-        return sample
+            arrays["tsdf_cad"] = read_tsdf(scene.tsdf_cad)[None]
+        return {"name": scene.name, **{k: torch.from_numpy(a) for k, a in arrays.items()}}
 
 
 def cad_folder(root: str | Path) -> Path:
@@ -179,15 +163,9 @@ def cad_folder(root: str | Path) -> Path:
 
 
 def find_scenes(
-    root: str | Path,
-    split: str,
-    cad_root: str | Path | None = None,
-    ids: str | Path | None = None,
+    root: str | Path, split: str, cad_root: str | Path | None = None, ids: str | Path | None = None
 ) -> list[SceneFiles]:
-    """The scenes of a split, in the order of the id list or else by id.
-
-    Raises InputError for an unknown layout, a bad id list, and a scene with a missing file.
-    """
+    """The scenes of a split, in the order of the id list or else by id. Arguments of NYUDataset."""
     root, cad_root = Path(root), cad_root and Path(cad_root)
     if split not in SPLITS:
         raise InputError(f"split {split!r}: use {' or '.join(SPLITS)}")
@@ -198,17 +176,12 @@ def find_scenes(
     )
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; {expected}")
-    folders = {
-        field: [path.parent for path in paths]
-        for field, paths in scene_places(root, split, "xxxx").items()
-    }
-    missing = [
-        str(paths[0].relative_to(root))
-        for paths in folders.values()
-        if not any(map(Path.is_dir, paths))
-    ]
-    if missing:
-        raise InputError(f"{root}: {', '.join(missing)} missing in it; {expected}")
+    places = scene_places(root, split, "xxxx")
+    folders = {field: [path.parent for path in paths] for field, paths in places.items()}
+    absent = [found for found in folders.values() if not any(map(Path.is_dir, found))]
+    if absent:
+        names = ", ".join(str(found[0].relative_to(root)) for found in absent)
+        raise InputError(f"{root}: {names} missing in it; {expected}")
 
     id_list = root / f"{split}.txt" if ids is None else Path(ids)
     if ids is not None or id_list.exists():
@@ -217,20 +190,20 @@ def find_scenes(
         scene_ids = sorted({id for folder in folders["image"] for id in find_images(folder)})
         if not scene_ids:
             raise InputError(f"{folders['image'][0]}: no NYUxxxx_rgb.png or .jpg in it; {expected}")
-    make_cad = f"make TSDF-CAD with `python prepare_NYU.py cad --root {root} --out {cad_root}`"
-    return [
-        SceneFiles(
-            scene_id,
-            **{
-                field: _first_file(
-                    paths,
-                    make_cad if field == "tsdf_cad" else "add it, or leave it out of the id list",
-                )
-                for field, paths in scene_places(root, split, scene_id, cad_root).items()
-            },
-        )
-        for scene_id in scene_ids
-    ]
+    return [_find_scene(root, split, scene_id, cad_root) for scene_id in scene_ids]
+
+
+def _find_scene(root: Path, split: str, scene_id: str, cad_root: Path | None) -> SceneFiles:
+    files = {}
+    for field, paths in scene_places(root, split, scene_id, cad_root).items():
+        files[field] = next(filter(Path.is_file, paths), None)
+        if files[field] is None:
+            advice = "add it, or leave it out of the id list"
+            if field == "tsdf_cad":
+                make = f"python prepare_NYU.py cad --root {root} --out {cad_root}"
+                advice = f"make TSDF-CAD with `{make}`"
+            raise InputError(f"{paths[0]}: missing; {advice}")
+    return SceneFiles(scene_id, **files)
 
 
 def find_images(folder: Path, pattern: str = "*") -> dict[str, Path]:
@@ -253,19 +226,14 @@ def read_mapping(path: str | Path) -> np.ndarray:
 
 
 def invert_mapping(mapping: np.ndarray, path: str | Path) -> np.ndarray:
-    """The map from pixels to voxels: (480, 640) int32, -1 none.
-
-    mapping: (60, 36, 60) int64 as read from `path`, which InputError names if two voxels share a
-    pixel.
-    """
-    pixels = mapping.reshape(-1)
-    voxels = np.flatnonzero(pixels != NO_PIXEL)
-    pixels = pixels[voxels]
-    mapping2d = np.full(NUM_PIXELS, NO_VOXEL, np.int32)
-    mapping2d[pixels] = voxels
-    if not np.array_equal(mapping2d[pixels], voxels):
+    """The map from pixels to voxels, of read_mapping(path): (480, 640) int32, -1 none."""
+    voxels = np.flatnonzero(mapping != NO_PIXEL)
+    pixels = mapping.reshape(-1)[voxels]
+    mapping2d = np.full(IMAGE_SIZE, NO_VOXEL, np.int32)
+    mapping2d.reshape(-1)[pixels] = voxels
+    if not np.array_equal(mapping2d.reshape(-1)[pixels], voxels):
         raise InputError(f"{path}: one pixel in two voxels; make or get the file again")
-    return mapping2d.reshape(IMAGE_SIZE)
+    return mapping2d
 
 
 def read_tsdf(path: str | Path) -> np.ndarray:
@@ -297,25 +265,16 @@ def _read_volume(path: str | Path, key: str, dtype: type) -> np.ndarray:
     array = read_array(path, key, "biuf", NUM_VOXELS).reshape(GRID)
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and inf are found later
         volume = array.astype(dtype)
-    exact = np.issubdtype(dtype, np.floating) or np.can_cast(array.dtype, dtype)
-    if not exact and not np.array_equal(volume, array):
+    if dtype is np.int64 and not np.array_equal(volume, array):
         raise InputError(f"{path}: {key} does not hold whole numbers; make or get it again")
     return volume
 
 
-def _first_file(paths: list[Path], advice: str) -> Path:
-    for path in paths:
-        if path.is_file():
-            return path
-    raise InputError(f"{paths[0]}: missing; {advice}")
-
-
 def _read_ids(path: Path) -> list[str]:
     """Four-digit scene ids from a list, one a line."""
-    lines = read_text(path, _MAX_ID_BYTES).splitlines()
-    ids = {}
-    for number, line in enumerate(map(str.strip, lines), 1):
-        if not line:
+    ids = []
+    for number, line in enumerate(read_text(path, _MAX_ID_BYTES).splitlines(), 1):
+        if not (line := line.strip()):
             continue
         match = _ID_LINE.fullmatch(line)
         if match is None:
@@ -323,7 +282,7 @@ def _read_ids(path: Path) -> list[str]:
         scene_id = match[1].zfill(4)
         if scene_id in ids:
             raise InputError(f"{path}, line {number}: scene {scene_id} is listed twice")
-        ids[scene_id] = None
+        ids.append(scene_id)
     if not ids:
         raise InputError(f"{path}: no scene ids in it; write one a line, like 0003")
-    return list(ids)
+    return ids

@@ -57,10 +57,8 @@ def camera_rays(K: np.ndarray, size: tuple[int, int] = IMAGE_SIZE, samples: int 
     """
     # Pixel centres are whole numbers; samples lie evenly around them.
     v, u = ((np.arange(n * samples, dtype=K.dtype) + 0.5) / samples - 0.5 for n in size)
-    rays = np.ones((len(v), len(u), 3), K.dtype)
-    rays[..., 0] = (u - K[0, 2]) / K[0, 0]
-    rays[..., 1] = ((v - K[1, 2]) / K[1, 1])[:, None]
-    return rays
+    x, y = np.meshgrid((u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1])
+    return np.stack([x, y, np.ones_like(x)], axis=-1)
 
 
 def exposed_faces(solid: np.ndarray, camera: np.ndarray | None = None) -> Faces:
@@ -74,9 +72,8 @@ def exposed_faces(solid: np.ndarray, camera: np.ndarray | None = None) -> Faces:
         if camera is not None:
             plane = voxels[:, axis] + side
             voxels = voxels[plane < camera[axis] if side else plane > camera[axis]]
-        square = np.zeros((4, 3), np.float32)
-        square[:, axis] = side
-        square[:, [(axis + 1) % 3, (axis + 2) % 3]] = [[0, 0], [1, 0], [1, 1], [0, 1]]
+        square = np.float32([[side, 0, 0], [side, 1, 0], [side, 1, 1], [side, 0, 1]])
+        square = np.roll(square, axis, axis=1)
         directions = (np.full(len(voxels), value) for value in (axis, side))
         found.append((voxels, *directions, voxels[:, None].astype(np.float32) + square))
     return Faces(*map(np.concatenate, zip(*found, strict=True)))

@@ -7,12 +7,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from constants import FINE_FACTOR, FINE_GRID, GRID
-from datasets.geometry import (
-    FINE_VOXEL_SIZE,
-    NYUCAD_INTRINSICS,
-    WORLD_OF_ARRAY,
-    Frame,
-)
+from datasets.geometry import FINE_VOXEL_SIZE, NYUCAD_INTRINSICS, WORLD_OF_ARRAY, Frame
 from datasets.raycast import raycast_labels
 
 TRUNCATION = 12  # fine voxels: 24 cm

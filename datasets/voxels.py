@@ -3,23 +3,14 @@
 Axes, units and voxel order are defined in datasets/geometry.py.
 """
 
-import os
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from constants import (
-    FINE_FACTOR,
-    FINE_GRID,
-    GRID,
-    IGNORE_INDEX,
-    IMAGE_SIZE,
-    NO_PIXEL,
-    NUM_CLASSES,
-    NUM_VOXELS,
-)
-from datasets.files import read_depth_image
+from constants import FINE_FACTOR, FINE_GRID, GRID, IGNORE_INDEX, IMAGE_SIZE, NO_PIXEL, NUM_CLASSES
+from datasets.files import read_bytes, read_depth_image
 from datasets.geometry import Frame, check_pose
 from errors import InputError
 
@@ -32,8 +23,7 @@ RAW_TO_CLASS[:37] = [
 RAW_TO_CLASS[255] = IGNORE_INDEX
 
 _HEADER_BYTES = 4 * (3 + 16)
-_NUM_FINE = int(np.prod(FINE_GRID))
-_BLOCK = FINE_FACTOR**3
+_NUM_FINE = math.prod(FINE_GRID)
 
 
 class RawScene(NamedTuple):
@@ -47,26 +37,19 @@ class RawScene(NamedTuple):
 def read_bin(path: str | Path) -> RawScene:
     """Read an SSCNet .bin: float32 origin (3), pose (4x4); uint32 pairs (value, run length).
 
-    SSCNet's writer drops the last voxel of a volume that is constant, so a shortfall
-    of one voxel is filled with the last value. Raises InputError for anything else that is not a
-    scene.
+    SSCNet's writer drops the last voxel of a volume that is constant, so a shortfall of one voxel
+    is filled with the last value. Raises InputError for anything else that is not a scene.
     """
-    try:
-        size = os.path.getsize(path)
-        # The longest code of a volume is one pair a voxel: never read (or allocate) beyond it.
-        if size < _HEADER_BYTES + 8 or size > _HEADER_BYTES + 8 * _NUM_FINE:
-            raise InputError(f"{path}: {size} bytes are not the size of an SSCNet .bin file")
-        if (size - _HEADER_BYTES) % 8:
-            raise InputError(f"{path}: truncated: the run-length code ends inside a pair")
-        header = np.fromfile(path, dtype="<f4", count=19)
-        pairs = np.fromfile(path, dtype="<u4", offset=_HEADER_BYTES).reshape(-1, 2)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-
+    data = read_bytes(path, _HEADER_BYTES + 8 * _NUM_FINE)  # at most one pair a voxel
+    if len(data) < _HEADER_BYTES + 8:
+        raise InputError(f"{path}: {len(data)} bytes are not the size of an SSCNet .bin file")
+    if (len(data) - _HEADER_BYTES) % 8:
+        raise InputError(f"{path}: truncated: the run-length code ends inside a pair")
+    header = np.frombuffer(data, "<f4", count=19).astype(np.float32)
+    values, runs = np.frombuffer(data, "<u4", offset=_HEADER_BYTES).reshape(-1, 2).T
     origin, pose = header[:3], check_pose(header[3:].reshape(4, 4), path)
     if not np.isfinite(origin).all():
         raise InputError(f"{path}: the grid origin is not finite")
-    values, runs = pairs.T
     total = int(runs.sum(dtype=np.uint64))
     if total not in (_NUM_FINE, _NUM_FINE - 1):
         raise InputError(
@@ -86,7 +69,7 @@ def write_bin(path: str | Path, labels: np.ndarray, pose: np.ndarray, origin: np
     flat = np.ascontiguousarray(labels, dtype=np.uint8).reshape(-1)
     if flat.size != _NUM_FINE:
         raise InputError(f"{path}: labels must be {FINE_GRID}, not {np.shape(labels)}")
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
+    starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
     runs = np.diff(starts, append=flat.size)
     with open(path, "wb") as file:
         np.asarray(origin, dtype="<f4").reshape(3).tofile(file)
@@ -116,10 +99,7 @@ def decode_depth(raw: np.ndarray, name: str | Path = "depth image") -> np.ndarra
 
 
 def encode_depth(depth: np.ndarray) -> np.ndarray:
-    """SSCNet's coding, (H, W) uint16, of depth in metres (0..65.535, rounded to millimetres).
-
-    Raises InputError for other values, NaN among them.
-    """
+    """SSCNet's coding, (H, W) uint16, of depth in 0..65.535 metres, rounded to millimetres."""
     mm = np.rint(np.asarray(depth, dtype=np.float64) * 1000)
     if not np.all((mm >= 0) & (mm <= 65535)):
         raise InputError("depths to encode must be 0 (not measured) to 65.535, in metres")
@@ -128,10 +108,7 @@ def encode_depth(depth: np.ndarray) -> np.ndarray:
 
 
 def read_depth(path: str | Path) -> np.ndarray:
-    """Depth of an SSCNet .png: (480, 640) float32 metres, 0 = not measured.
-
-    Raises InputError if it is not a 16-bit grey image of 640x480, or not coded so.
-    """
+    """Depth of an SSCNet .png, 16-bit grey: (480, 640) float32 metres, 0 = not measured."""
     raw = read_depth_image(path, IMAGE_SIZE)
     if raw.dtype != np.uint16:
         raise InputError(f"{path}: depth must be a 16-bit grey PNG, not of {raw.dtype}")
@@ -141,11 +118,10 @@ def read_depth(path: str | Path) -> np.ndarray:
 def downsample_labels(labels: np.ndarray) -> np.ndarray:
     """Vote 2 cm raw labels into 8 cm classes.
 
-    labels: (240, 144, 240) uint8, raw values 0..36 and 255.
+    labels: (240, 144, 240) uint8, raw values 0..36 and 255, InputError for others.
     Returns (60, 36, 60) int32 in 0..11 and 255. In each 4x4x4 block: with at most 5 % objects
     (three voxels) the most frequent of empty, the classes and 255, else the most frequent class
-    1..11; ties go to the smaller value, so empty wins over 255. Raises InputError for unknown raw
-    values.
+    1..11; ties go to the smaller value, so empty wins over 255.
     """
     labels = np.asarray(labels)
     if labels.shape != FINE_GRID:
@@ -156,15 +132,14 @@ def downsample_labels(labels: np.ndarray) -> np.ndarray:
     classes[classes == IGNORE_INDEX] = NUM_CLASSES  # votes last, counts fit an array of 13
     f = FINE_FACTOR
     blocks = classes.reshape(GRID[0], f, GRID[1], f, GRID[2], f).transpose(0, 2, 4, 1, 3, 5)
-    blocks = blocks.reshape(NUM_VOXELS, _BLOCK)
-    bins = blocks + np.arange(NUM_VOXELS)[:, None] * (NUM_CLASSES + 1)
-    counts = np.bincount(bins.reshape(-1), minlength=NUM_VOXELS * (NUM_CLASSES + 1))
-    counts = counts.reshape(NUM_VOXELS, NUM_CLASSES + 1)
+    blocks = blocks.reshape(-1, f**3)
+    bins = blocks + np.arange(len(blocks))[:, None] * (NUM_CLASSES + 1)
+    counts = np.bincount(bins.reshape(-1), minlength=len(blocks) * (NUM_CLASSES + 1))
+    counts = counts.reshape(len(blocks), -1)
 
-    nearly_empty = counts[:, 0] + counts[:, NUM_CLASSES] > 0.95 * _BLOCK
-    votes = np.where(
-        nearly_empty, counts.argmax(axis=1), 1 + counts[:, 1:NUM_CLASSES].argmax(axis=1)
-    )
+    nearly_empty = counts[:, 0] + counts[:, NUM_CLASSES] > 0.95 * f**3
+    objects = counts[:, 1:NUM_CLASSES]
+    votes = np.where(nearly_empty, counts.argmax(axis=1), 1 + objects.argmax(axis=1))
     votes[votes == NUM_CLASSES] = IGNORE_INDEX
     return votes.reshape(GRID).astype(np.int32)
 
@@ -184,8 +159,7 @@ def frame_mapping(frame: Frame) -> np.ndarray:
     """The pixel that each 8 cm voxel takes its image feature from.
 
     Returns (60, 36, 60) int64: the largest linear pixel index v * 640 + u whose point falls into
-    the voxel, 307200 if none. A pixel is in at most one voxel. Raises InputError unless the depth
-    has 480x640 pixels.
+    the voxel, 307200 if none. A pixel is in at most one voxel. The depth must have 480x640 pixels.
     """
     if frame.depth.shape != IMAGE_SIZE:
         raise InputError(f"depth must be {IMAGE_SIZE}, not {frame.depth.shape}")

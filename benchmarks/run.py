@@ -5,8 +5,7 @@
 
 Prints a Markdown table. Fast and plain take turns in this process on the same weights and inputs
 (of the size of NYUv2, random); a time is the median of the rounds. Beside it stand the difference
-of the results, the rate over that of a large matrix product between the rounds, and the peak
-memory, measured in a process of its own. Exits with 1 if results differ by more than the limits
+of the results, and the peak memory, measured in a process of its own. Exits with 1 if results differ by more than the limits
 below. With --profile, prints instead where the fast path's time goes.
 """
 
@@ -25,7 +24,6 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -52,7 +50,6 @@ from utils.pictures.picture import write_ply
 from utils.step import Objective, build_optimizer, train_step
 
 CPU = torch.device("cpu")
-PRODUCT = 2048  # rows and columns of the matrices whose product is the peak
 Case = Callable[[], tuple[Tensor, ...]]  # runs once and returns what is compared
 
 
@@ -246,31 +243,16 @@ def print_profile(run: Case) -> None:
     print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=16))
 
 
-def rate_of_peak(case: str, fast: Case, fast_s: float, product_s: float) -> str:
-    """Operations a second beside those of a large matrix product."""
-    if case == "evaluation":  # makes a network ready by running it without data, which would count
-        return ""
-    with FlopCounterMode(display=False) as counter:
-        fast()
-    gflop, peak = counter.get_total_flops() / 1e9, 2 * PRODUCT**3 / 1e9 / product_s
-    if not gflop:
-        return ""
-    rate = gflop / fast_s
-    return f"{gflop:.0f} GFLOP, {rate:.0f} of {peak:.0f} GFLOP/s, {rate / peak:.0%}"
-
-
 def compare(case: str, cfg: EasyDict, rounds: int, passed_on: list[str]) -> bool:
     """Print the row of a case; True if the results are as near as they must be."""
     plain, fast = (prepare(case, cfg, which) for which in (True, False))
     difference = relative(fast(), plain())
-    a, b = torch.randn(2, PRODUCT, PRODUCT)
-    (plain_s, fast_s, product_s), _ = take_turns((plain, fast, lambda: a @ b), rounds)
-    rate = rate_of_peak(case, fast, fast_s, product_s)
+    (plain_s, fast_s), _ = take_turns((plain, fast), rounds)
     del plain, fast
     memory = [peak_memory(case, which, passed_on) for which in ("plain", "fast")]
     print_row(
         case, f"{plain_s:.3f}", f"{fast_s:.3f}", f"**{plain_s / fast_s:.2f}**",
-        f"{difference:.1e}", rate, *(f"{gb:.2f}" for gb in memory), f"{memory[1] / memory[0]:.0%}",
+        f"{difference:.1e}", *(f"{gb:.2f}" for gb in memory), f"{memory[1] / memory[0]:.0%}",
     )  # fmt: skip
     return cfg.train.precision != "fp32" or difference <= CASES[case][1]
 
@@ -299,8 +281,8 @@ def main() -> None:
 
     size = f"width {cfg.model.width}, {cfg.model.encoder}, batch {cfg.train.batch_size}"
     print(f"{size}, {cfg.train.precision}, {args.threads} threads, PyTorch {torch.__version__}\n")
-    columns = "plain s", "fast s", "ratio", "difference", "rate of peak"
-    print_header(["", *columns, "plain GB", "fast GB", "of plain"])
+    columns = "plain s", "fast s", "ratio", "difference", "plain GB", "fast GB", "of plain"
+    print_header(["", *columns])
     passed_on = [*(["--config", args.config] if args.config else []), *args.overrides]
     near = [compare(case, cfg, args.rounds, passed_on) for case in args.cases]
     if not all(near):

@@ -6,28 +6,22 @@ import functools
 import html
 import json
 import re
-import runpy
 import shutil
 import subprocess
-import sys
 import zlib
 from html.parser import HTMLParser
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from make_nyu import make_nyu_root
 
-from config import load_config, to_plain
 from constants import CLASS_COLORS, CLASS_NAMES, GRID, IGNORE_INDEX, NO_PIXEL, VOXEL_SIZE
 from datasets.geometry import NYU_INTRINSICS, grid_origin
 from datasets.nyu import NYUDataset
 from datasets.raycast import raycast_labels
 from datasets.voxels import mapping_from_depth
 from errors import InputError
-from models import build_model
-from utils.checkpoint import save_checkpoint
 from utils.pictures.curves import save_training_curves
 from utils.pictures.exhibit import ERROR_COLORS, ERROR_NAMES, Exhibit
 from utils.pictures.page import save_page
@@ -325,34 +319,6 @@ def test_curves_skip_epochs_without_a_number(tmp_path, gap):
     gap, whole = (read_png(tmp_path / f"{name}.png").astype(int) for name in ("gap", "whole"))
     row, column = np.argwhere((np.abs(gap - whole) > 64).any(axis=-1)).T
     assert 2 < np.ptp(row) < 15 and 2 < np.ptp(column) < 15  # a dot on the line that stays
-
-
-# ---- the README's pictures
-
-
-def test_figures_of_a_checkpoint(tmp_path, monkeypatch, capsys):
-    cfg = load_config(Path(__file__).parents[1] / "configs" / "debug.yaml")
-    meta = {"epoch": 1, "config": to_plain(cfg), "input": "tsdf"}
-    save_checkpoint(tmp_path / "debug.pth", build_model(cfg.model), meta)
-    root = make_nyu_root(tmp_path, train=0, test=2, cad=False)
-
-    def make(*scenes):
-        words = ["make_figures.py", "--pretrained_path", tmp_path / "debug.pth"]
-        words += ["--scenes", *scenes, f"data.root={root}", f"output={tmp_path / 'out'}"]
-        monkeypatch.setattr(sys, "argv", list(map(str, words)))
-        runpy.run_path(str(Path(__file__).parents[1] / "figs" / "make_figures.py"), {}, "__main__")
-
-    with pytest.raises(SystemExit):
-        make("NYU0001", "NYU0009")
-    assert "error: NYU0009: no test scene of" in capsys.readouterr().err
-    make("NYU0002")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"NYU0002.png"}
-    image = cv2.imread(str(root / "test" / "RGB" / "NYU0002_rgb.png"))
-    color, pixels = np.unique(image.reshape(-1, 3), axis=0, return_counts=True)
-    most = color[pixels.argmax()][::-1]
-    assert count(read_png(tmp_path / "out" / "NYU0002.png"), most) > 0.5 * pixels.max() * (
-        PANEL / (640 * 480)
-    )
 
 
 # ---- the page

@@ -5,8 +5,8 @@
 
 Prints a Markdown table. Fast and plain take turns in this process on the same weights and inputs
 (of the size of NYUv2, random); a time is the median of the rounds. Beside it stand the difference
-of the results, and the peak memory, measured in a process of its own. Exits with 1 if results differ by more than the limits
-below. With --profile, prints instead where the fast path's time goes.
+of the results and the peak memory, measured in a process of its own. Exits with 1 if results differ
+by more than the limits below. With --profile, prints instead where the fast path's time goes.
 """
 
 import argparse

@@ -8,9 +8,11 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from config import load_config
+from errors import InputError
 from models import build_model
-from models.blocks import UNet3D
+from models.blocks import AveragePool, UNet3D
 from models.image_net import SegFormerHead
+from models.losses import Targets
 from models.recompute import recompute_activations
 from utils.step import Objective, build_optimizer, learning_rate, train_step
 
@@ -129,3 +131,44 @@ def test_recomputed_activations_change_nothing_but_what_is_kept(part):
     for value, other in zip(*results, strict=True):
         assert value is other is None or torch.equal(value, other)
     assert kept[1] < 0.6 * kept[0]
+
+
+@pytest.mark.parametrize("stride", [(2, 2, 2), (1, 2, 1), (2, 1, 1)])
+def test_average_pool_is_pytorchs_and_keeps_the_layout(stride):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 6, 8).contiguous(memory_format=torch.channels_last_3d)
+    results = []
+    for pool in (AveragePool(stride), nn.AvgPool3d(stride, stride)):
+        leaf = x.clone().requires_grad_()
+        out = pool(leaf)
+        (gradient,) = torch.autograd.grad(
+            (out * torch.arange(out.numel()).view_as(out)).sum(), leaf
+        )
+        results.append((out, gradient))
+    (out, gradient), (expected, expected_gradient) = results
+    torch.testing.assert_close(out, expected, atol=1e-6, rtol=0)
+    assert torch.equal(gradient, expected_gradient)
+    for tensor in (out, gradient):
+        assert tensor.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_a_loss_of_weight_0_is_neither_computed_nor_reported(golden_batch):
+    words = ["model.width=4", "loss.weight_2d=0", "loss.weight_kd_sc=0", "loss.weight_kd_sa=0"]
+    cfg = load_config("configs/debug.yaml", words)
+    student, teacher = build_model(cfg.model).train(), build_model(cfg.model)
+    batch = golden_batch([0])
+
+    def losses(objective):
+        torch.manual_seed(0)
+        return objective.losses(student, batch, Targets.of(batch))
+
+    everything = load_config("configs/debug.yaml").loss
+    expected = losses(Objective(everything, "tsdf", teacher))
+    teacher.ssc_net = None  # KD-T does without
+    objective = Objective(cfg.loss, "tsdf", teacher)
+    found = losses(objective)
+    assert list(expected) == ["loss_3d", "loss_2d", "kd_t", "kd_sc", "kd_sa"]
+    assert found == {name: expected[name] for name in ("loss_3d", "kd_t")}
+    assert objective.total(found) == found["loss_3d"] + 0.25 * found["kd_t"]
+    with pytest.raises(InputError, match="weight 0"):
+        Objective(dict.fromkeys(cfg.loss, 0), "tsdf", teacher)

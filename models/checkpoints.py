@@ -1,5 +1,6 @@
 """Weights on disk: strict loading, and the layout of the original's files."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,25 +32,10 @@ ORIGINAL_PREFIXES = {
     "complete.classify_semantic.2.": "ssc_net.classifier.",
 }
 
-# The original creates, but never uses, these modules in the blocks of stride 1.
-UNUSED_ENTRIES = frozenset(
-    f"{stage}.{block}.downsample{i}.{entry}"
-    for stage in (
-        "TSDFNet.completion_layer1",
-        "TSDFNet.completion_layer2",
-        "complete.semantic_layer1",
-        "complete.semantic_layer2",
-    )
-    for block in (1, 2, 3)
-    for i in (2, 3, 4)
-    for entry in (
-        "1.weight",
-        "2.weight",
-        "2.bias",
-        "2.running_mean",
-        "2.running_var",
-        "2.num_batches_tracked",
-    )
+# The original creates, but never uses, these 216 entries of the blocks of stride 1.
+UNUSED_ENTRY = re.compile(
+    r"(TSDFNet\.completion|complete\.semantic)_layer[12]\.[123]\.downsample[234]\."
+    r"(1\.weight|2\.(weight|bias|running_mean|running_var|num_batches_tracked))"
 )
 
 
@@ -91,22 +77,14 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str | Pat
 
 
 def from_original(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of an original state dict and drop the 216 that the network never uses."""
+    """Rename the entries of an original state dict and drop those that the network never uses."""
     renamed = {}
     for key, value in state.items():
-        if key in UNUSED_ENTRIES:
+        if UNUSED_ENTRY.fullmatch(key):
             continue
         old = next((prefix for prefix in ORIGINAL_PREFIXES if key.startswith(prefix)), "")
         renamed[ORIGINAL_PREFIXES.get(old, "") + key[len(old) :]] = value
     return renamed
-
-
-def to_original_name(key: str) -> str:
-    """The original's name of one of our entries."""
-    for old, new in ORIGINAL_PREFIXES.items():
-        if key.startswith(new):
-            return old + key[len(new) :]
-    return key
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:

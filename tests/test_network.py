@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from original_names import to_original_name
 from torch.nn import functional as F
 
 from benchmarks import reference
 from config import load_config
 from constants import NO_VOXEL
 from models import build_model
-from models.checkpoints import to_original_name
 from models.losses import distillation_losses, supervised_losses
 from models.projection import add_rows, fill_holes, mapped_pixels, sample_bilinear, visible_voxels
 

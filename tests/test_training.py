@@ -5,13 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
+from original_names import to_original_name
 from sklearn.metrics import log_loss
 from torch import nn
 
 from config import load_config
 from constants import IGNORE_INDEX, NYU_CLASS_VOXELS
 from models import build_model
-from models.checkpoints import to_original_name
 from models.losses import (
     Targets,
     class_weights,

@@ -84,16 +84,19 @@ class CompletedScene:
         .html: a page with the voxels to turn around.
         """
         path = Path(path)
+        cubes = np.where(self.occupied, self.labels, 0), self.origin, self.voxel_size
         writers = {
-            ".npz": self._save_arrays,
-            ".ply": self._save_mesh if mesh else self._save_points,
-            ".glb": self._save_mesh,
-            ".png": self._save_picture,
-            ".html": self._save_page,
+            ".npz": lambda: self._save_arrays(path),
+            ".ply": lambda: (
+                export_mesh(path, *cubes) if mesh else export_points(path, *self.points())
+            ),
+            ".glb": lambda: export_mesh(path, *cubes),
+            ".png": lambda: save_scene_picture(path, self.exhibit()),
+            ".html": lambda: save_page(path, self.name, {}, [self.exhibit()]),
         }
         if path.suffix not in writers:
             raise InputError(f"{path}: a scene is saved as {', '.join(writers)}")
-        writers[path.suffix](path)
+        writers[path.suffix]()
 
     def exhibit(self) -> Exhibit:
         """The scene for utils/pictures."""
@@ -121,19 +124,6 @@ class CompletedScene:
                 pose=self.pose,
                 intrinsics=NYU_INTRINSICS,
             )
-
-    def _save_points(self, path: Path) -> None:
-        export_points(path, *self.points())
-
-    def _save_mesh(self, path: Path) -> None:
-        labels = np.where(self.occupied, self.labels, 0)
-        export_mesh(path, labels, self.origin, self.voxel_size)
-
-    def _save_picture(self, path: Path) -> None:
-        save_scene_picture(path, self.exhibit())
-
-    def _save_page(self, path: Path) -> None:
-        save_page(path, self.name, {}, [self.exhibit()])
 
 
 class SceneCompleter:

@@ -78,7 +78,6 @@ CHOICES = {
 }
 
 MAX_PRESET_BYTES = 1 << 16
-
 # Smallest and largest value of a number; at least 0 where nothing is said here.
 RANGES = {
     "seed": (0, 2**31 - 1),
@@ -105,7 +104,7 @@ def _convert(key: str, value: object, default: object, source: str) -> object:
     """The value in the type of its default; 1e-3 is a string to YAML, but a number to us."""
     kind = type(default)
     wrong = InputError(f"{source}: {key} must be of type {kind.__name__}, not {_short(value)}")
-    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+    if kind is float and type(value) in (int, str):
         try:
             value = float(value)
         except (ValueError, OverflowError):
@@ -177,10 +176,7 @@ def _parse_yaml(text: str, source: str) -> object:
 def merge_config(
     settings: dict, changes: dict, source: str, overrides: Iterable[str] = ()
 ) -> EasyDict:
-    """Settings with changes and `key.sub=value` overrides, checked. Nothing is changed in place.
-
-    source: where the changes come from, for error messages.
-    """
+    """A copy of settings with checked changes, from `source`, and `key.sub=value` overrides."""
     merged = copy.deepcopy(dict(settings))
     _merge(merged, changes, source)
     for override in overrides:
@@ -210,9 +206,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
 
 def to_plain(cfg: EasyDict) -> dict:
     """Settings as plain dicts, for files."""
-    return {
-        key: to_plain(value) if isinstance(value, dict) else value for key, value in cfg.items()
-    }
+    return {k: to_plain(v) if isinstance(v, dict) else v for k, v in cfg.items()}
 
 
 def parse_settings(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -225,9 +219,8 @@ def parse_training(description: str) -> tuple[EasyDict, bool]:
     """The command line of a training script: its settings, and whether to resume."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", default="configs/nyu_segformer_b2.yaml", help="preset")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on where the checkpoint stands, if it exists"
-    )
+    resume = "go on where the checkpoint stands, if it exists"
+    parser.add_argument("--resume", action="store_true", help=resume)
     args = parse_settings(parser)
     return load_config(args.config, args.overrides), args.resume
 
@@ -240,13 +233,13 @@ def main() -> None:
     parser.add_argument("--get", metavar="key.sub", help="print this setting alone")
     args = parse_settings(parser)
     cfg = load_config(args.config, args.overrides)
+    values = dict(flatten(cfg))
     if args.get is None:
         print(yaml.safe_dump(to_plain(cfg), sort_keys=False), end="")
-        return
-    values = dict(flatten(cfg))
-    if args.get not in values:
+    elif args.get in values:
+        print(values[args.get])
+    else:
         raise InputError(_unknown(args.get))
-    print(values[args.get])
 
 
 if __name__ == "__main__":

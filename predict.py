@@ -15,10 +15,12 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from config import parse_settings
-from datasets.files import read_depth_image, read_rgb
+from constants import IMAGE_SIZE
+from datasets.files import read_depth_image, read_rgb, read_text
 from datasets.frames.cameras import (
     PRESET_DEPTH_UNITS,
     PRESETS,
@@ -33,8 +35,12 @@ from errors import InputError, exit_on_input_error
 from utils.completion import FORMATS, SceneCompleter
 
 LOW_CONFIDENCE = 0.5
+MAX_LIST_BYTES = 1 << 24
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".ppm", ".bmp", ".npy"}
-_KIND = re.compile(r"(?:^|[._-])(?:(rgb|colou?rs?|image)|(depth)|(pose))(?=$|[._-])", re.IGNORECASE)
+_KIND = re.compile(
+    r"(?:^|[._-])(?:(?P<colour>rgb|colou?rs?|image)|(?P<depth>depth)|(?P<pose>pose))(?=$|[._-])",
+    re.I,
+)
 
 
 class Files(NamedTuple):
@@ -46,35 +52,25 @@ class Files(NamedTuple):
     pose: Path | None
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Complete RGB-D frames of your own camera.")
-    parser.add_argument("--rgb", type=Path, help="colour image, or folder of them")
-    parser.add_argument("--depth", type=Path, help="depth image (16-bit, or .npy), or folder")
-    parser.add_argument("--list", type=Path, help="file with `rgb depth [pose]` of a frame a line")
-    parser.add_argument("--pretrained_path", required=True, help="checkpoint of a student")
-    parser.add_argument("--output", type=Path, default="predictions", help="folder to write to")
-    parser.add_argument(
-        "--camera", choices=PRESETS, help="typical intrinsics and depth unit of a camera"
-    )
-    parser.add_argument(
-        "--intrinsics", nargs="+", metavar="FILE|fx fy cx cy", help="3x3 text, JSON, or numbers"
-    )
-    parser.add_argument(
-        "--depth-unit",
-        metavar="|".join(UNITS) + "|NUMBER",
-        help="of the depth image, or its units in a metre; default: mm, and metres for floats",
-    )
-    parser.add_argument(
-        "--pose",
-        type=Path,
-        help="4x4 camera to world (Z up, floor at 0) or gravity's direction; default: estimated",
-    )
-    parser.add_argument(
-        "--camera-height", type=float, help="metres above the floor, where no floor is in view"
-    )
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
-    parser.add_argument("--mesh", action="store_true", help="the .ply has cubes, not points")
-    parser.add_argument("--device", help="cpu, cuda, ...; default: a GPU if there is one")
+    add = parser.add_argument
+    add("--rgb", type=Path, help="colour image, or folder of them")
+    add("--depth", type=Path, help="depth image (16-bit, or .npy), or folder")
+    add("--list", type=Path, help="file with `rgb depth [pose]` of a frame a line")
+    add("--pretrained_path", required=True, help="checkpoint of a student")
+    add("--output", type=Path, default="predictions", help="folder to write to")
+    add("--camera", choices=PRESETS, help="typical intrinsics and depth unit of a camera")
+    intrinsics = "FILE|fx fy cx cy"
+    add("--intrinsics", nargs="+", metavar=intrinsics, help="3x3 text, JSON, or numbers")
+    unit = "of the depth image, or its units in a metre; default: mm, and metres for floats"
+    add("--depth-unit", metavar="|".join(UNITS) + "|NUMBER", help=unit)
+    pose = "4x4 camera to world (Z up, floor at 0) or gravity's direction; default: estimated"
+    add("--pose", type=Path, help=pose)
+    add("--camera-height", type=float, help="metres above the floor, where no floor is in view")
+    add("--formats", nargs="+", choices=FORMATS, default=FORMATS)
+    add("--mesh", action="store_true", help="the .ply has cubes, not points")
+    add("--device", help="cpu, cuda, ...; default: a GPU if there is one")
     args = parse_settings(parser)
     if (args.list is None) == (args.rgb is None or args.depth is None):
         parser.error("give --rgb and --depth, or --list")
@@ -83,7 +79,7 @@ def parse_arguments():
     return args
 
 
-def find_frames(args):
+def find_frames(args: argparse.Namespace) -> list[Files]:
     """The frames of the command line, in order; InputError if there are none, or half ones."""
     if args.list is not None:
         frames = _listed_frames(args.list, args.pose)
@@ -103,60 +99,52 @@ def find_frames(args):
     return frames
 
 
-def _key(path):
+def _key(path: Path) -> str:
     """What the files of a frame have in common: their name without words for what they are."""
     return _KIND.sub("", path.stem).strip("._-")
 
 
-def _kind(path):
-    """Whether a file's name says that it is colour (1), depth (2) or a pose (3); 0 if nothing."""
-    match = _KIND.search(path.stem)
-    return match.lastindex if match else 0
+def _files_of(folder: Path, kind: str, others: list[Path], suffixes: set[str]) -> dict[str, Path]:
+    """{key: file} of the files of a folder that are colour, depth or poses, by their names.
+
+    In a folder that is none of the others, a file's name may be silent on what it is.
+    """
+    silent = all(folder.resolve() != other.resolve() for other in others)
+    found = {}
+    for path in sorted(folder.iterdir()):
+        match = _KIND.search(path.stem)
+        said = silent if match is None else match.lastgroup == kind
+        if said and path.suffix.lower() in suffixes:
+            other = found.setdefault(_key(path), path)
+            if other is not path:
+                raise InputError(f"{other} and {path.name} are of the same frame: use --list")
+    return found
 
 
-def _paired_frames(rgb_dir, depth_dir, pose):
-    def files(folder, kind, suffixes=_IMAGES):
-        paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in suffixes]
-        found = {}
-        for path in paths:
-            # In a folder of its own, a file's name may be silent on what it is.
-            if _kind(path) in ({kind} if shared else {0, kind}):
-                other = found.setdefault(_key(path), path)
-                if other is not path:
-                    raise InputError(f"{other} and {path.name} are of the same frame: use --list")
-        return found
-
-    shared = rgb_dir.resolve() == depth_dir.resolve()
-    rgb, depth = files(rgb_dir, 1), files(depth_dir, 2)
-    if not rgb or not depth:
-        raise InputError(
-            f"{rgb_dir if not rgb else depth_dir}: no images whose names say that they are "
-            f"{'colour' if not rgb else 'depth'}, like 0001_{'rgb' if not rgb else 'depth'}.png"
-        )
+def _paired_frames(rgb_dir: Path, depth_dir: Path, pose: Path | None) -> list[Files]:
+    rgb = _files_of(rgb_dir, "colour", [depth_dir], _IMAGES)
+    depth = _files_of(depth_dir, "depth", [rgb_dir], _IMAGES)
+    for folder, found, kind in ((rgb_dir, rgb, "colour"), (depth_dir, depth, "depth")):
+        if not found:
+            example = "0001_rgb.png" if kind == "colour" else "0001_depth.png"
+            raise InputError(
+                f"{folder}: no images whose names say that they are {kind}, like {example}"
+            )
     if rgb.keys() != depth.keys():
         lonely = sorted(rgb.keys() ^ depth.keys())
         path = rgb.get(lonely[0]) or depth[lonely[0]]
         raise InputError(f"{path}: its partner is missing, and {len(lonely) - 1} more; use --list")
-    poses = {}
+    poses = dict.fromkeys(rgb, pose)
     if pose is not None and pose.is_dir():
-        shared = pose.resolve() in (rgb_dir.resolve(), depth_dir.resolve())
-        poses = files(pose, 3, {".txt"})
+        poses = _files_of(pose, "pose", [rgb_dir, depth_dir], {".txt"})
         if rgb.keys() - poses.keys():
-            missing = min(rgb.keys() - poses.keys())
-            raise InputError(f"{pose}: no pose for {rgb[missing]}")
-    return [
-        Files(key or rgb[key].stem, rgb[key], depth[key], poses.get(key, pose))
-        for key in sorted(rgb)
-    ]
+            raise InputError(f"{pose}: no pose for {rgb[min(rgb.keys() - poses.keys())]}")
+    return [Files(key or rgb[key].stem, rgb[key], depth[key], poses[key]) for key in sorted(rgb)]
 
 
-def _listed_frames(path, pose):
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable list ({error})") from None
+def _listed_frames(path: Path, pose: Path | None) -> list[Files]:
     frames = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, MAX_LIST_BYTES).splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
@@ -169,32 +157,33 @@ def _listed_frames(path, pose):
     return frames
 
 
-def intrinsics_of(args, shape):
-    """Intrinsics for images of this shape, and what was believed: ((3, 3), str or None)."""
+def intrinsics_of(args: argparse.Namespace, shape: tuple[int, int]) -> np.ndarray:
+    """Intrinsics (3, 3) for images of this shape; without any on the command line NYUv2's."""
     if args.camera:
-        return preset_intrinsics(args.camera, shape), None
+        return preset_intrinsics(args.camera, shape)
     if args.intrinsics is None:
-        if shape != (480, 640):
+        if shape != IMAGE_SIZE:
             raise InputError("give the camera by --camera or --intrinsics")
-        return NYU_INTRINSICS, "camera: neither --camera nor --intrinsics given, taken as nyu"
+        return NYU_INTRINSICS
     if len(args.intrinsics) == 1:
-        return read_intrinsics(args.intrinsics[0], shape), None
+        return read_intrinsics(args.intrinsics[0], shape)
     try:
         fx, fy, cx, cy = map(float, args.intrinsics)
     except ValueError:
         raise InputError("--intrinsics: give a file, or four numbers fx fy cx cy") from None
-    return check_intrinsics([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], shape, "--intrinsics"), None
+    return check_intrinsics([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], shape, "--intrinsics")
 
 
-def complete_frame(completer, files, args):
+def complete_frame(completer: SceneCompleter, files: Files, args: argparse.Namespace) -> list[str]:
     """Read, complete and write one frame; returns lines on what was believed."""
     rgb, raw = read_rgb(files.rgb), read_depth_image(files.depth)
     unit = args.depth_unit
     if unit is None and raw.dtype.kind != "f":
         unit = PRESET_DEPTH_UNITS.get(args.camera)
     depth, belief = to_metres(raw, unit, files.depth)
-    beliefs = [belief]
-    K, note = intrinsics_of(args, raw.shape)
+    K, beliefs = intrinsics_of(args, raw.shape), [belief]
+    if args.camera is None and args.intrinsics is None:
+        beliefs.insert(0, "camera: neither --camera nor --intrinsics given, taken as nyu")
     pose = None if files.pose is None else read_pose(files.pose)
     scene = completer(rgb, depth, K, pose, args.camera_height, files.name)
     estimate = scene.frame.estimate
@@ -208,11 +197,11 @@ def complete_frame(completer, files, args):
         formats = [kind for kind in formats if kind not in ("ply", "glb")]
     for kind in formats:
         scene.save(args.output / f"{files.name}.{kind}", mesh=args.mesh)
-    return beliefs if note is None else [note, *beliefs]
+    return beliefs
 
 
 @exit_on_input_error
-def main():
+def main() -> None:
     args = parse_arguments()
     frames = find_frames(args)
     completer = SceneCompleter.from_checkpoint(args.pretrained_path, args.device, args.overrides)

@@ -57,9 +57,6 @@ def read_text(path: str | Path, limit: int = MAX_TEXT_BYTES) -> str:
         raise InputError(f"{path}: cannot be read (not text in UTF-8)") from None
 
 
-# ---- arrays ---------------------------------------------------------------------------------
-
-
 def read_array(path: str | Path, key: str, kinds: str, size: int | None = None) -> np.ndarray:
     """The array `key` of an .npz, of a type in `kinds` (NumPy's letters) and with `size` values."""
     packed = io.BytesIO(read_bytes(path, MAX_ARRAY_BYTES))
@@ -105,9 +102,6 @@ def _read_npy(path: str | Path) -> np.ndarray:
     return raw
 
 
-# ---- images ---------------------------------------------------------------------------------
-
-
 def read_rgb(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A colour image, of a height and width if given: (H, W, 3) uint8 RGB.
 
@@ -150,17 +144,16 @@ def open_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.I
     try:
         if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
             raise ValueError(f"more than {MAX_SCANS} scans")
-        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-            width, height = image.size
-            if size is not None and (height, width) != size:
-                raise InputError(
-                    f"{path}: {width}x{height} pixels; images of NYUv2 have {size[1]}x{size[0]}"
-                )
-            if width * height > MAX_PIXELS:
-                raise InputError(f"{path}: {width}x{height} pixels are more than {MAX_PIXELS}")
-            image.verify()  # checksums of a PNG, without which damaged pixels become black
-        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-            image.load()
+        image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+        found = f"{image.width}x{image.height} pixels"
+        if size is not None and (image.height, image.width) != size:
+            raise InputError(f"{path}: {found}; images of NYUv2 have {size[1]}x{size[0]}")
+        if image.width * image.height > MAX_PIXELS:
+            raise InputError(f"{path}: {found} are more than {MAX_PIXELS}")
+        image.verify()  # checksums of a PNG, without which damaged pixels become black
+        image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)  # verified, it is used up
+        image.load()
+        return image
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -169,10 +162,6 @@ def open_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.I
         raise InputError(
             f"{path}: not an image, or damaged ({one_line(error)}); get it again"
         ) from None
-    return image
-
-
-# ---- the images of nyu_depth_v2_labeled.mat --------------------------------------------------
 
 
 class _BoundedFile(io.FileIO):

@@ -22,8 +22,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 # The camera that looks level along world Y: columns are its axes (right, down, forward).
 _LEVEL = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
-# Yaw, pitch, roll (radians) and height to start from; rooms are aligned with the world's axes, and
-# cameras look into them and rather down.
+# Yaw, pitch, roll (radians) and height to start from: cameras look into the room and rather down.
 _STARTS = [(0, np.radians(pitch), 0, 1.2) for pitch in (-45, -20, 0)]
 _AIM = 0.98  # a little inside the voxels: a pose on the boundary of the possible is less likely
 

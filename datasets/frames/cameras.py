@@ -64,42 +64,30 @@ def to_nyu_view(rgb: np.ndarray, depth: np.ndarray, K: np.ndarray) -> NYUView:
 
     rgb: (H, W, 3) uint8; depth: (H, W) float32 metres; K: (3, 3) of both, see check_intrinsics.
     """
-    nyu = NYU_INTRINSICS.astype(np.float64)
-    K = np.asarray(K, np.float64)
-    columns, before_columns = _canvas(depth.shape[1], K[0], nyu[0], 0, IMAGE_SIZE[1])
-    rows, before_rows = _canvas(depth.shape[0], K[1], nyu[1], 1, IMAGE_SIZE[0])
-    nearest_column, nearest_row = np.rint(columns).astype(int), np.rint(rows).astype(int)
-    inside = (
-        ((nearest_row >= 0) & (nearest_row < depth.shape[0]))[:, None]
-        & ((nearest_column >= 0) & (nearest_column < depth.shape[1]))
-    )  # fmt: skip
-    wide = depth[
-        nearest_row.clip(0, depth.shape[0] - 1)[:, None],
-        nearest_column.clip(0, depth.shape[1] - 1),
-    ]
-    wide = np.where(inside, wide, np.float32(0))
-    window = np.s_[
-        before_rows : before_rows + IMAGE_SIZE[0], before_columns : before_columns + IMAGE_SIZE[1]
-    ]
+    columns, left = _wide_axis(depth.shape[1], IMAGE_SIZE[1], K, 0)
+    rows, top = _wide_axis(depth.shape[0], IMAGE_SIZE[0], K, 1)
+    bordered = np.pad(depth, 1)  # 0, not measured, is the nearest of what lies beside the frame
+    nearest_rows = np.rint(rows).astype(int).clip(-1, depth.shape[0]) + 1
+    nearest_columns = np.rint(columns).astype(int).clip(-1, depth.shape[1]) + 1
+    wide = bordered[np.ix_(nearest_rows, nearest_columns)]
     wide_K = NYU_INTRINSICS.copy()
-    wide_K[0, 2] += before_columns
-    wide_K[1, 2] += before_rows
+    wide_K[:2, 2] += left, top
+    window = np.s_[top : top + IMAGE_SIZE[0], left : left + IMAGE_SIZE[1]]
     image = _resample_image(rgb, columns[window[1]], rows[window[0]])
     return NYUView(image, np.ascontiguousarray(wide[window]), wide, wide_K)
 
 
-def _canvas(
-    size: int, row: np.ndarray, nyu_row: np.ndarray, axis: int, nyu_size: int
-) -> tuple[np.ndarray, int]:
-    """Positions in the frame, in pixels along one axis, of the columns (or rows) of the wide view.
+def _wide_axis(size: int, nyu_size: int, K: np.ndarray, axis: int) -> tuple[np.ndarray, int]:
+    """Positions in the frame of the wide view's columns (axis 0) or rows (1), in pixels.
 
     Returns (positions (n,), how many of them come before NYUv2's first).
     """
-    ratio = row[axis] / nyu_row[axis]
-    first = np.ceil((-0.5 - row[2]) / ratio + nyu_row[2])
-    last = np.floor((size - 0.5 - row[2]) / ratio + nyu_row[2])
+    K, nyu = np.float64(K), np.float64(NYU_INTRINSICS)
+    ratio, centre, nyu_centre = K[axis, axis] / nyu[axis, axis], K[axis, 2], nyu[axis, 2]
+    first = np.ceil((-0.5 - centre) / ratio + nyu_centre)
+    last = np.floor((size - 0.5 - centre) / ratio + nyu_centre)
     start, stop = min(0, int(first)), max(nyu_size - 1, int(last))
-    return (np.arange(start, stop + 1) - nyu_row[2]) * ratio + row[2], -start
+    return (np.arange(start, stop + 1) - nyu_centre) * ratio + centre, -start
 
 
 def _resample_image(rgb: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -126,13 +114,18 @@ def preset_intrinsics(name: str, shape: tuple[int, int]) -> np.ndarray:
         raise InputError(f"--camera {name}: use one of {', '.join(PRESETS)}, or --intrinsics")
     height, width = shape
     for w, h, *numbers in sorted(PRESETS[name], key=lambda entry: entry[:2] != (width, height)):
-        if abs(width * h - height * w) <= 0.005 * width * h:
+        if _same_proportions(shape, (h, w)):
             return scale_intrinsics(_matrix(*numbers), (h, w), shape)
     sizes = ", ".join(f"{w}x{h}" for w, h, *_ in PRESETS[name])
     raise InputError(
         f"--camera {name}: known for images of {sizes}, and these have {width}x{height}: give "
         "--intrinsics"
     )
+
+
+def _same_proportions(shape: tuple[int, int], other: tuple[int, int]) -> bool:
+    across, along = shape[1] * other[0], shape[0] * other[1]
+    return min(other) > 0 and abs(across - along) <= 0.005 * across
 
 
 def scale_intrinsics(
@@ -152,27 +145,22 @@ def read_intrinsics(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
     Text: a 3x3 matrix, or fx fy cx cy. JSON: a 3x3 matrix; {"fx", "fy", "cx", "cy"} (or ppx, ppy);
     {"intrinsic_matrix": nine numbers by column} as of Open3D; {"K": nine numbers by row} as of ROS.
     Where JSON has width and height too, the intrinsics are scaled to the images.
-    Raises InputError for anything else, and for intrinsics that do not fit the images.
     """
-    text = read_text(path)
-    recorded = None
+    text, recorded = read_text(path), None
     try:
-        if text.lstrip().startswith(("{", "[")):
-            content = json.loads(text)
-            if isinstance(content, dict):
-                if "width" in content and "height" in content:
-                    recorded = int(content["height"]), int(content["width"])
-                if "intrinsic_matrix" in content:
-                    numbers = np.reshape(content["intrinsic_matrix"], (3, 3)).T
-                elif "K" in content:
-                    numbers = content["K"]
-                else:
-                    centre = ("cx", "cy") if "cx" in content else ("ppx", "ppy")
-                    numbers = [content[key] for key in ("fx", "fy", *centre)]
+        is_json = text.lstrip().startswith(("{", "["))
+        numbers = json.loads(text) if is_json else text.replace(",", " ").split()
+        if isinstance(numbers, dict):
+            content = numbers
+            if "width" in content and "height" in content:
+                recorded = int(content["height"]), int(content["width"])
+            if "intrinsic_matrix" in content:
+                numbers = np.reshape(content["intrinsic_matrix"], (3, 3)).T
+            elif "K" in content:
+                numbers = content["K"]
             else:
-                numbers = content
-        else:
-            numbers = text.replace(",", " ").split()
+                centre = ("cx", "cy") if "cx" in content else ("ppx", "ppy")
+                numbers = [content[key] for key in ("fx", "fy", *centre)]
         numbers = np.asarray(numbers, dtype=np.float64).reshape(-1)
         K = _matrix(*numbers) if numbers.size == 4 else numbers.reshape(3, 3)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
@@ -181,9 +169,7 @@ def read_intrinsics(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
             "cx, cy"
         ) from None
     if recorded is not None:
-        if min(recorded) < 1 or abs(recorded[0] * shape[1] - recorded[1] * shape[0]) > 0.005 * (
-            recorded[0] * shape[1]
-        ):
+        if not _same_proportions(shape, recorded):
             raise InputError(
                 f"{path}: intrinsics of images of {recorded[1]}x{recorded[0]} pixels, and these "
                 f"have {shape[1]}x{shape[0]}"
@@ -232,10 +218,7 @@ def _matrix(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
 
 
 def read_pose(path: str | Path) -> np.ndarray:
-    """Read a camera's pose: (4, 4) camera to world, or (3,) the direction of gravity, float32.
-
-    A text file with 16 or 3 numbers. Raises InputError for anything else.
-    """
+    """A text file of 16 or 3 numbers: (4, 4) camera to world, or (3,) gravity, float32."""
     try:
         numbers = np.array(read_text(path).replace(",", " ").split(), dtype=np.float32)
     except ValueError:

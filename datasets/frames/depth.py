@@ -18,7 +18,7 @@ UNITS = {
     "tum": "TUM's unit, 1/5000 m",
     "sscnet": "millimetres rotated left by 3 bits, as SSCNet and SUN RGB-D write them",
 }
-_SCALES = {"m": 1.0, "mm": 1e-3, "tum": 1 / 5000}
+_PER_METRE = {"m": 1, "mm": 1000, "tum": 5000}
 INVALID = 65535  # besides 0: what some tools write where nothing was measured
 MEDIAN_RANGE = (0.4, 8.0)  # metres
 MIN_FARTHEST = 1.0  # metres: 98th percentile
@@ -50,26 +50,27 @@ def to_metres(raw: np.ndarray, unit: str | None = None, name: str | Path = "dept
     _check_values(values, raw.size, name)
 
     metres = _convert(values, unit, name)
-    fits = _plausible(metres)
+    unit_name = UNITS.get(unit, f"1/{unit} m")
     others = [u for u in UNITS if u != unit and _plausible(_convert(values, u, name))]
-    if not fits:
+    if not _plausible(metres):
+        fitting = "these fit: " + ", ".join(f"--depth-unit {u} ({UNITS[u]})" for u in others)
         raise InputError(
-            f"{name}: taken as {UNITS.get(unit, f'1/{unit} m')}, the median would be "
-            f"{np.median(metres):.3g} m: no room; " + _advice(others)
+            f"{name}: taken as {unit_name}, the median would be {np.median(metres):.3g} m: no "
+            f"room; {fitting if others else 'no known unit fits, is it depth at all?'}"
         )
     grain = _grain(values)
     if not explicit and grain in others:
         raise InputError(
-            f"{name}: taken as {UNITS[unit]}, but the numbers look like {UNITS[grain]}: say "
+            f"{name}: taken as {unit_name}, but the numbers look like {UNITS[grain]}: say "
             f"--depth-unit {grain}, or --depth-unit {unit} if that is right"
         )
     depth = np.zeros(raw.shape, np.float32)
     depth[measured] = metres
     low, median, high = np.percentile(metres, [2, 50, 98])
     belief = (
-        f"{name}: {'numbers' if raw.dtype.kind == 'f' else 'whole numbers'} taken as "
-        f"{UNITS.get(unit, f'1/{unit} m')}: median {median:.2f} m, mostly {low:.2f} to {high:.2f} "
-        f"m, {1 - values.size / raw.size:.0%} not measured"
+        f"{name}: {'numbers' if raw.dtype.kind == 'f' else 'whole numbers'} taken as {unit_name}: "
+        f"median {median:.2f} m, mostly {low:.2f} to {high:.2f} m, "
+        f"{1 - values.size / raw.size:.0%} not measured"
     )
     if grain in others:
         belief += f"; but the numbers look like {UNITS[grain]}"
@@ -100,17 +101,15 @@ def _convert(values: np.ndarray, unit: str, name: str | Path) -> np.ndarray:
             return np.zeros(1)
         values = values.astype(np.uint16)
         return ((values >> 3) | (values << 13)).astype(np.float32) / np.float32(1000)
-    if unit in _SCALES:
-        # Divided in single precision as SSCNet's are: it decides the voxel of points on a boundary.
-        return values.astype(np.float32) / np.float32(round(1 / _SCALES[unit]))
     try:
-        per_metre = float(unit)
+        per_metre = float(_PER_METRE.get(unit, unit))
     except ValueError:
         per_metre = 0
     if not 0 < per_metre < 1e9:
         raise InputError(
             f"{name}: depth unit {unit}: use {', '.join(UNITS)}, or the number of units in a metre"
         )
+    # Divided in single precision as SSCNet's are: it decides the voxel of points on a boundary.
     return values.astype(np.float32) / np.float32(per_metre)
 
 
@@ -126,9 +125,3 @@ def _grain(values: np.ndarray) -> str | None:
     if np.mean(values % 8 == 0) > 0.995:
         return "sscnet"
     return "tum" if np.mean(values % 5 == 0) > 0.995 else None
-
-
-def _advice(others: list[str]) -> str:
-    if not others:
-        return "no known unit fits, is it depth at all?"
-    return "these fit: " + ", ".join(f"--depth-unit {u} ({UNITS[u]})" for u in others)

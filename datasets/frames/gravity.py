@@ -8,12 +8,14 @@ are aligned with it. What looks like no room is refused.
 The world is that of datasets/geometry.py: Z up, floor at z = 0, camera above (0, 0).
 """
 
+from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from datasets.geometry import check_depth, check_pose
+from datasets.raycast import camera_rays
 from errors import InputError
 
 MAX_TILT = 50  # degrees between the image's down and gravity; NYUv2's frames stay below 35
@@ -50,10 +52,7 @@ class EstimatedPose(NamedTuple):
 
 
 def estimate_pose(
-    depth: np.ndarray,
-    K: np.ndarray,
-    gravity: np.ndarray | None = None,
-    height: float | None = None,
+    depth: np.ndarray, K: np.ndarray, gravity: np.ndarray | None = None, height: float | None = None
 ) -> EstimatedPose:
     """Pose of a camera from what it measured of floor and walls.
 
@@ -86,10 +85,9 @@ def estimate_pose(
     confidence = min(1.0, explained / 0.5)
     if floor.any():
         confidence *= min(1.0, area / 0.5) * (1.0 if height > 0.8 else 0.5)
-    tilt = np.degrees(np.arccos(np.clip(gravity[1], -1, 1)))
     seen = f"{area:.1f} m2 of floor seen" if floor.any() else "height as given"
     belief = (
-        f"camera {height:.2f} m above the floor, tilted by {tilt:.0f} degrees, "
+        f"camera {height:.2f} m above the floor, tilted by {_tilt(gravity):.0f} degrees, "
         f"{'turned with the walls' if aligned else 'looking straight ahead'}; {seen}, confidence "
         f"{confidence:.2f}"
     )
@@ -120,14 +118,18 @@ def check_gravity(gravity: np.ndarray) -> np.ndarray:
     if gravity.shape != (3,) or not np.isfinite(length) or length < 1e-6:
         raise InputError("gravity must be three numbers, its direction in the camera's frame")
     gravity = gravity / length
-    tilt = np.degrees(np.arccos(np.clip(gravity[1], -1, 1)))
-    if tilt > 60:
+    if _tilt(gravity) > 60:
         raise InputError(
-            f"gravity is {tilt:.0f} degrees away from the image's down: give its direction in the "
-            "camera's frame (x right, y down, z forward), not what an accelerometer at rest shows, "
-            "and turn the images upright"
+            f"gravity is {_tilt(gravity):.0f} degrees away from the image's down: give its "
+            "direction in the camera's frame (x right, y down, z forward), not what an "
+            "accelerometer at rest shows, and turn the images upright"
         )
     return gravity
+
+
+def _tilt(gravity: np.ndarray) -> float:
+    """Degrees between the image's down and a unit vector in the camera's frame."""
+    return np.degrees(np.arccos(np.clip(gravity[1], -1, 1)))
 
 
 def grid_pose(pose: np.ndarray) -> np.ndarray:
@@ -138,8 +140,7 @@ def grid_pose(pose: np.ndarray) -> np.ndarray:
     Returns (4, 4) float32. Raises InputError for a camera that is not upright or not over a floor.
     """
     pose = check_pose(pose)
-    up = pose[2, :3].astype(np.float64)  # the world's up, in the camera's frame
-    tilt = np.degrees(np.arccos(np.clip(-up[1], -1, 1)))
+    tilt = _tilt(-pose[2, :3].astype(np.float64))
     if tilt > 60 or not 0.1 <= pose[2, 3] <= 4:
         raise InputError(
             f"pose: a camera {pose[2, 3]:.2f} m above z = 0, tilted by {tilt:.0f} degrees: the "
@@ -149,8 +150,7 @@ def grid_pose(pose: np.ndarray) -> np.ndarray:
     placed = pose.copy()
     placed[:2, 3] = 0
     for _ in range(3):
-        forward = placed[:2, 2]
-        if np.degrees(np.abs(np.arctan2(forward[0], forward[1]))) <= MAX_TURN:
+        if np.degrees(np.abs(np.arctan2(*placed[:2, 2]))) <= MAX_TURN:
             break
         placed[:2, :3] = placed[[1, 0], :3] * np.float32([[1], [-1]])  # a quarter to the right
     return placed
@@ -163,47 +163,37 @@ def find_faces(depth: np.ndarray, K: np.ndarray) -> Faces:
     and the noise of structured light and stereo is even.
     """
     step = max(1, round(_STEP * depth.shape[1] / 640))
-    window = 2 * round((_WINDOW - 1) / 2 * depth.shape[1] / 640) + 1
-    window = max(window, 5)
-    measured = depth > 0
-    inverse = np.where(measured, 1 / np.where(measured, depth, 1), 0).astype(np.float64)
-    v, u = np.indices(depth.shape, dtype=np.float64)
-    x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
+    window = max(5, 2 * round((_WINDOW - 1) / 2 * depth.shape[1] / 640) + 1)
+    centres = np.s_[step // 2 :: step, step // 2 :: step]
 
     def window_mean(values: np.ndarray) -> np.ndarray:
         mean = cv2.boxFilter(values, -1, (window, window), borderType=cv2.BORDER_CONSTANT)
-        return mean[step // 2 :: step, step // 2 :: step].reshape(-1)
+        return mean[centres].reshape(-1)
 
-    weight = measured.astype(np.float64)
-    m = {"": window_mean(weight)}
-    for name, value in {"x": x, "y": y, "xx": x * x, "xy": x * y, "yy": y * y}.items():
-        m[name] = window_mean(weight * value)
-    right_side = np.stack(
-        [window_mean(inverse * x), window_mean(inverse * y), window_mean(inverse)], axis=-1
-    )
-    squares = window_mean(inverse**2)
-    enough = (m[""] > 0.6) & measured[step // 2 :: step, step // 2 :: step].reshape(-1)
-    m = {name: value[enough] for name, value in m.items()}
-    right_side, squares = right_side[enough], squares[enough]
-    matrix = np.stack(
-        [m["xx"], m["xy"], m["x"], m["xy"], m["yy"], m["y"], m["x"], m["y"], m[""]], axis=-1
-    ).reshape(-1, 3, 3)
-    # 1 / z = a x + b y + c is the plane a X + b Y + c Z = 1.
+    measured = depth > 0
+    inverse = np.divide(1, depth, where=measured, out=np.zeros_like(depth)).astype(np.float64)
+    rays = camera_rays(K, depth.shape)
+    x_y_1 = rays.transpose(2, 0, 1)
+    # 1 / z = a x + b y + c is the plane a X + b Y + c Z = 1: normal equations of least squares.
+    right_side = np.stack([window_mean(inverse * axis) for axis in x_y_1], axis=1)
+    matrix = np.empty((len(right_side), 3, 3))
+    for i, j in combinations_with_replacement(range(3), 2):
+        matrix[:, i, j] = matrix[:, j, i] = window_mean(measured * (x_y_1[i] * x_y_1[j]))
+    rays, distance = rays[centres].reshape(-1, 3), depth[centres].reshape(-1)
+    seen = rays[distance > 0] * distance[distance > 0, None]
+
+    enough = (matrix[:, 2, 2] > 0.6) & (distance > 0)
+    matrix, right_side, rays = matrix[enough], right_side[enough], rays[enough]
     plane = np.linalg.solve(matrix, right_side[..., None])[..., 0]
-    residual = np.sqrt(np.maximum(squares - (plane * right_side).sum(axis=1), 0) / m[""])
-
-    grid = [g[step // 2 :: step, step // 2 :: step].reshape(-1) for g in (x, y, np.ones_like(x))]
-    all_rays = np.stack(grid, axis=1)
-    rays = all_rays[enough]
+    squares = window_mean(inverse**2)[enough] - (plane * right_side).sum(axis=1)
+    residual = np.sqrt(np.maximum(squares, 0) / matrix[:, 2, 2])
     fitted = (plane * rays).sum(axis=1)
     good = (residual < _MAX_RESIDUAL) & (fitted > 0.1)
-    plane, rays, fitted = plane[good], rays[good], fitted[good]
-    points = rays / fitted[:, None]
+    plane, points = plane[good], rays[good] / fitted[good, None]
     normals = -plane / np.linalg.norm(plane, axis=1, keepdims=True)
     facing = -(normals * points).sum(axis=1) / points[:, 2]  # cosine to the ray, times its length
     areas = points[:, 2] ** 2 / np.maximum(facing, 0.05) * step**2 / (K[0, 0] * K[1, 1])
-    near = depth[step // 2 :: step, step // 2 :: step].reshape(-1)
-    return Faces(all_rays[near > 0] * near[near > 0, None], points, normals, areas)
+    return Faces(seen, points, normals, areas)
 
 
 def _gravity_of_faces(faces: Faces) -> np.ndarray:

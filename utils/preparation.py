@@ -18,9 +18,17 @@ from datasets.files import count_mat_images, read_mat_image
 from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, Frame
 from datasets.nyu import OFFICIAL_COUNTS, SceneFiles, prepared_files, scene_places
 from datasets.poses import read_poses, recover_pose, scene_id
-from datasets.rooms import VERSION, make_room, raw_files, write_raw
+from datasets.rooms import VERSION, Room, make_room
 from datasets.tsdf import frame_tsdf, tsdf_from_labels
-from datasets.voxels import downsample_labels, frame_mapping, label_weight, read_bin, read_depth
+from datasets.voxels import (
+    downsample_labels,
+    encode_depth,
+    frame_mapping,
+    label_weight,
+    read_bin,
+    read_depth,
+    write_bin,
+)
 from errors import InputError
 from utils.files import atomic_file, write_text
 from utils.parallel import run_parallel
@@ -240,6 +248,32 @@ def prepare_room(seed: int, split: str, scene: str, out: Path, keep_raw: bool) -
             kept[name].parent.mkdir(parents=True, exist_ok=True)
             raw[name].replace(kept[name])
     return True
+
+
+def raw_files(folder: Path, split: str, scene: str) -> dict[str, Path]:
+    """Where the raw files of a scene are, by SSCNet's naming: what `prepare_NYU.py raw` reads."""
+    return {
+        "NYU depth .png": folder / f"NYU{split}/NYU{scene}_0000.png",
+        "NYU .bin": folder / f"NYU{split}/NYU{scene}_0000.bin",
+        "NYUCAD depth .png": folder / f"NYUCAD{split}/NYU{scene}_0000.png",
+        "NYUCAD .bin": folder / f"NYUCAD{split}/NYU{scene}_0000.bin",
+        "RGB image": folder / f"rgb/NYU{scene}_rgb.png",
+    }
+
+
+def write_raw(room: Room, files: dict[str, Path]) -> None:
+    """Write a room to the files of raw_files, making their folders."""
+    for file in files.values():
+        file.parent.mkdir(parents=True, exist_ok=True)
+    images = {
+        "NYU depth .png": encode_depth(room.depth),
+        "NYUCAD depth .png": encode_depth(room.cad_depth),
+        "RGB image": room.rgb[..., ::-1],
+    }
+    for name, pixels in images.items():
+        files[name].write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    for name in ("NYU .bin", "NYUCAD .bin"):
+        write_bin(files[name], room.labels, room.pose, room.origin)
 
 
 def _claim(out: Path, made_by: dict[str, int]) -> None:

@@ -34,7 +34,7 @@ _PARALLEL = np.radians(10)
 _BIN = 0.02  # metres, of heights
 
 
-class Faces(NamedTuple):
+class Patches(NamedTuple):
     """Small planar patches of the depth image, in the camera's frame."""
 
     measured: np.ndarray  # (m, 3) float64 metres: every measured point looked at, also on no face
@@ -156,7 +156,7 @@ def grid_pose(pose: np.ndarray) -> np.ndarray:
     return placed
 
 
-def find_faces(depth: np.ndarray, K: np.ndarray) -> Faces:
+def find_faces(depth: np.ndarray, K: np.ndarray) -> Patches:
     """Planar patches of a depth image. depth: (H, W) metres, K: (3, 3).
 
     In each window a plane is fitted to the inverse depths: there, a plane is linear in the pixel,
@@ -193,10 +193,10 @@ def find_faces(depth: np.ndarray, K: np.ndarray) -> Faces:
     normals = -plane / np.linalg.norm(plane, axis=1, keepdims=True)
     facing = -(normals * points).sum(axis=1) / points[:, 2]  # cosine to the ray, times its length
     areas = points[:, 2] ** 2 / np.maximum(facing, 0.05) * step**2 / (K[0, 0] * K[1, 1])
-    return Faces(seen, points, normals, areas)
+    return Patches(seen, points, normals, areas)
 
 
-def _gravity_of_faces(faces: Faces) -> np.ndarray:
+def _gravity_of_faces(faces: Patches) -> np.ndarray:
     """The unit direction near the image's down that fits most faces, parallel or perpendicular."""
     candidates = -faces.normals[faces.normals[:, 1] < -np.cos(np.radians(MAX_TILT))]
     if len(candidates) < 20:
@@ -211,7 +211,7 @@ def _gravity_of_faces(faces: Faces) -> np.ndarray:
     return _refined(faces, candidates[np.argmax(votes * candidates[:, 1])])
 
 
-def _refined(faces: Faces, gravity: np.ndarray) -> np.ndarray:
+def _refined(faces: Patches, gravity: np.ndarray) -> np.ndarray:
     """The direction near a first one that fits most faces; the first, if none is level."""
     for limit in np.radians([10, 10, 8, 8]):
         cosine = np.abs(faces.normals @ gravity)
@@ -228,7 +228,7 @@ def _refined(faces: Faces, gravity: np.ndarray) -> np.ndarray:
     return gravity
 
 
-def _find_floor(faces: Faces, gravity: np.ndarray) -> np.ndarray:
+def _find_floor(faces: Patches, gravity: np.ndarray) -> np.ndarray:
     """Which faces are the floor's: (n,) bool."""
     # Hardly anything is below a floor. The margin: floors are wavy where they are far.
     lowest = np.quantile(faces.measured @ gravity, 1 - MAX_BELOW_FLOOR)
@@ -246,7 +246,7 @@ def _find_floor(faces: Faces, gravity: np.ndarray) -> np.ndarray:
     return floor & (np.abs(height - peak) < 0.08)
 
 
-def _yaw_of_walls(faces: Faces, gravity: np.ndarray) -> tuple[float, bool]:
+def _yaw_of_walls(faces: Patches, gravity: np.ndarray) -> tuple[float, bool]:
     """Degrees that the camera is turned to the left of the walls' nearest axis, and whether there
     are such walls; (0, False) without."""
     level = pose_from_gravity(gravity, 1)[:3, :3]

@@ -1,5 +1,5 @@
 """Generated rooms in the form of SSCNet's raw files: what a person without any data trains on."""
 
-from datasets.rooms.rooms import VERSION, Room, make_room, raw_files, write_raw
+from datasets.rooms.rooms import VERSION, Room, make_room
 
-__all__ = ["VERSION", "Room", "make_room", "raw_files", "write_raw"]
+__all__ = ["VERSION", "Room", "make_room"]

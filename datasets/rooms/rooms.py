@@ -4,10 +4,8 @@ It depends on (seed, split, index) alone; docs/ROOMS.md says what is in it and h
 figures compare with NYUv2's.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.random import PCG64, Generator
 
@@ -19,7 +17,6 @@ from datasets.rooms.furnishing import make_layout
 from datasets.rooms.parts import Part, bounds, contains
 from datasets.rooms.render import cast, shade
 from datasets.rooms.sensor import kinect_depth
-from datasets.voxels import encode_depth, write_bin
 from errors import InputError
 
 VERSION = 2  # to be raised whenever the rooms of a seed change
@@ -105,29 +102,3 @@ def voxelize(
     inside = [(x >= x0) & (x <= x1) & (forward >= y0) & (forward <= y1) for x0, y0, x1, y1 in floor]
     labels[(labels == 0) & ~np.any(inside, axis=0)] = IGNORE_INDEX
     return labels
-
-
-def raw_files(folder: Path, split: str, scene: str) -> dict[str, Path]:
-    """Where the raw files of a scene are, by SSCNet's naming: what `prepare_NYU.py raw` reads."""
-    return {
-        "NYU depth .png": folder / f"NYU{split}/NYU{scene}_0000.png",
-        "NYU .bin": folder / f"NYU{split}/NYU{scene}_0000.bin",
-        "NYUCAD depth .png": folder / f"NYUCAD{split}/NYU{scene}_0000.png",
-        "NYUCAD .bin": folder / f"NYUCAD{split}/NYU{scene}_0000.bin",
-        "RGB image": folder / f"rgb/NYU{scene}_rgb.png",
-    }
-
-
-def write_raw(room: Room, files: dict[str, Path]) -> None:
-    """Write a room to the files of raw_files, making their folders."""
-    for file in files.values():
-        file.parent.mkdir(parents=True, exist_ok=True)
-    images = {
-        "NYU depth .png": encode_depth(room.depth),
-        "NYUCAD depth .png": encode_depth(room.cad_depth),
-        "RGB image": room.rgb[..., ::-1],
-    }
-    for name, pixels in images.items():
-        files[name].write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-    for name in ("NYU .bin", "NYUCAD .bin"):
-        write_bin(files[name], room.labels, room.pose, room.origin)

@@ -7,7 +7,7 @@ A preset (configs/*.yaml) holds only what differs from the defaults; `key.sub=va
 """
 
 import argparse
-import copy
+import contextlib
 import difflib
 import reprlib
 from collections.abc import Iterable
@@ -103,16 +103,13 @@ def _short(value: object) -> str:
 def _convert(key: str, value: object, default: object, source: str) -> object:
     """The value in the type of its default; 1e-3 is a string to YAML, but a number to us."""
     kind = type(default)
-    wrong = InputError(f"{source}: {key} must be of type {kind.__name__}, not {_short(value)}")
     if kind is float and type(value) in (int, str):
-        try:
+        with contextlib.suppress(ValueError, OverflowError):
             value = float(value)
-        except (ValueError, OverflowError):
-            raise wrong from None
     if kind is str and value is None:
         value = ""
     if type(value) is not kind or (kind is str and not value.isprintable()):
-        raise wrong
+        raise InputError(f"{source}: {key} must be of type {kind.__name__}, not {_short(value)}")
     if key in CHOICES and value not in CHOICES[key]:
         allowed = ", ".join(choice or "(empty)" for choice in CHOICES[key])
         raise InputError(f"{source}: {key} must be one of {allowed}, not {_short(value)}")
@@ -177,7 +174,7 @@ def merge_config(
     settings: dict, changes: dict, source: str, overrides: Iterable[str] = ()
 ) -> EasyDict:
     """A copy of settings with checked changes, from `source`, and `key.sub=value` overrides."""
-    merged = copy.deepcopy(dict(settings))
+    merged = to_plain(settings)
     _merge(merged, changes, source)
     for override in overrides:
         key, equals, text = override.partition("=")

@@ -32,7 +32,6 @@ ENVIRONMENT_ERRORS = {
         "train.batch_size and a higher train.accumulate, or with train.precision=bf16"
     ),
 }
-ADVICE = "; a training goes on with --resume"
 
 
 def explain(error: Exception) -> str | None:
@@ -43,7 +42,8 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, RuntimeError):
         for pattern, meaning in ENVIRONMENT_ERRORS.items():
             if re.search(pattern, str(error)):
-                return f"{meaning}{ADVICE} ({str(error).splitlines()[0][:200]})"
+                reason = str(error).splitlines()[0][:200]
+                return f"{meaning}; a training goes on with --resume ({reason})"
     return None
 
 

@@ -12,6 +12,7 @@ NAME.npz, .ply, .glb, .png and .html for each frame; docs/YOUR_FRAME.md says wha
 import argparse
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,14 +22,7 @@ from tqdm import tqdm
 from config import parse_settings
 from constants import IMAGE_SIZE
 from datasets.files import read_depth_image, read_rgb, read_text
-from datasets.frames.cameras import (
-    PRESET_DEPTH_UNITS,
-    PRESETS,
-    check_intrinsics,
-    preset_intrinsics,
-    read_intrinsics,
-    read_pose,
-)
+from datasets.frames import cameras
 from datasets.frames.depth import UNITS, to_metres
 from datasets.geometry import NYU_INTRINSICS
 from errors import InputError, exit_on_input_error
@@ -60,9 +54,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--list", type=Path, help="file with `rgb depth [pose]` of a frame a line")
     add("--pretrained_path", required=True, help="checkpoint of a student")
     add("--output", type=Path, default="predictions", help="folder to write to")
-    add("--camera", choices=PRESETS, help="typical intrinsics and depth unit of a camera")
-    intrinsics = "FILE|fx fy cx cy"
-    add("--intrinsics", nargs="+", metavar=intrinsics, help="3x3 text, JSON, or numbers")
+    add("--camera", choices=cameras.PRESETS, help="typical intrinsics and depth unit of a camera")
+    add("--intrinsics", nargs="+", metavar="FILE|fx fy cx cy", help="3x3 text, JSON, or numbers")
     unit = "of the depth image, or its units in a metre; default: mm, and metres for floats"
     add("--depth-unit", metavar="|".join(UNITS) + "|NUMBER", help=unit)
     pose = "4x4 camera to world (Z up, floor at 0) or gravity's direction; default: estimated"
@@ -88,11 +81,9 @@ def find_frames(args: argparse.Namespace) -> list[Files]:
     else:
         frames = [Files(_key(args.rgb) or args.rgb.stem, args.rgb, args.depth, args.pose)]
     inputs = {path.resolve() for frame in frames for path in (frame.rgb, frame.depth)}
-    names = set()
-    for name in (frame.name for frame in frames):
-        if name in names:
+    for name, count in Counter(frame.name for frame in frames).items():
+        if count > 1:
             raise InputError(f"two frames would both be written as {name}: rename one")
-        names.add(name)
         for kind in args.formats:
             if (args.output / f"{name}.{kind}").resolve() in inputs:
                 raise InputError(f"{args.output}: {name}.{kind} is an input: use another --output")
@@ -130,9 +121,8 @@ def _paired_frames(rgb_dir: Path, depth_dir: Path, pose: Path | None) -> list[Fi
             raise InputError(
                 f"{folder}: no images whose names say that they are {kind}, like {example}"
             )
-    if rgb.keys() != depth.keys():
-        lonely = sorted(rgb.keys() ^ depth.keys())
-        path = rgb.get(lonely[0]) or depth[lonely[0]]
+    if lonely := sorted(rgb.keys() ^ depth.keys()):
+        path = (rgb | depth)[lonely[0]]
         raise InputError(f"{path}: its partner is missing, and {len(lonely) - 1} more; use --list")
     poses = dict.fromkeys(rgb, pose)
     if pose is not None and pose.is_dir():
@@ -160,18 +150,18 @@ def _listed_frames(path: Path, pose: Path | None) -> list[Files]:
 def intrinsics_of(args: argparse.Namespace, shape: tuple[int, int]) -> np.ndarray:
     """Intrinsics (3, 3) for images of this shape; without any on the command line NYUv2's."""
     if args.camera:
-        return preset_intrinsics(args.camera, shape)
+        return cameras.preset_intrinsics(args.camera, shape)
     if args.intrinsics is None:
         if shape != IMAGE_SIZE:
             raise InputError("give the camera by --camera or --intrinsics")
         return NYU_INTRINSICS
     if len(args.intrinsics) == 1:
-        return read_intrinsics(args.intrinsics[0], shape)
+        return cameras.read_intrinsics(args.intrinsics[0], shape)
     try:
         fx, fy, cx, cy = map(float, args.intrinsics)
     except ValueError:
         raise InputError("--intrinsics: give a file, or four numbers fx fy cx cy") from None
-    return check_intrinsics([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], shape, "--intrinsics")
+    return cameras.check_intrinsics([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], shape, "--intrinsics")
 
 
 def complete_frame(completer: SceneCompleter, files: Files, args: argparse.Namespace) -> list[str]:
@@ -179,12 +169,12 @@ def complete_frame(completer: SceneCompleter, files: Files, args: argparse.Names
     rgb, raw = read_rgb(files.rgb), read_depth_image(files.depth)
     unit = args.depth_unit
     if unit is None and raw.dtype.kind != "f":
-        unit = PRESET_DEPTH_UNITS.get(args.camera)
+        unit = cameras.PRESET_DEPTH_UNITS.get(args.camera)
     depth, belief = to_metres(raw, unit, files.depth)
     K, beliefs = intrinsics_of(args, raw.shape), [belief]
     if args.camera is None and args.intrinsics is None:
         beliefs.insert(0, "camera: neither --camera nor --intrinsics given, taken as nyu")
-    pose = None if files.pose is None else read_pose(files.pose)
+    pose = None if files.pose is None else cameras.read_pose(files.pose)
     scene = completer(rgb, depth, K, pose, args.camera_height, files.name)
     estimate = scene.frame.estimate
     if estimate is not None:

@@ -12,11 +12,10 @@ def build_dataset(
 
     with_cad: also read TSDF-CAD; augment: draw the training augmentation.
     """
-    cad_root = cfg.cad_root or cad_folder(cfg.root)
     return NYUDataset(
         cfg.root,
         split,
-        cad_root=cad_root if with_cad else None,
+        cad_root=(cfg.cad_root or cad_folder(cfg.root)) if with_cad else None,
         ids=cfg[f"{split}_ids"] or None,
         augmentation=cfg.photometric if augment else None,
         seed=seed,

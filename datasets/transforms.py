@@ -98,9 +98,8 @@ def apply(
     padded_mapping2d[:height, :width] = mapping2d[rows].take(columns, axis=1)
 
     image = _distort_colours(image, draws)
-    padded_image = np.empty((3, *IMAGE_SIZE), np.float32)
-    padded_image[:, height:] = padded_image[:, :, width:] = 0
-    _normalize_into(padded_image[:, :height, :width], image)
+    padded_image = np.zeros((3, *IMAGE_SIZE), np.float32)
+    normalize(image, padded_image[:, :height, :width])
     return padded_image, padded_mapping2d
 
 
@@ -117,14 +116,9 @@ def _nearest(old: int, new: int) -> np.ndarray:
     return np.floor(np.arange(new) * (1 / (new / old))).astype(np.intp)
 
 
-def normalize(image: np.ndarray) -> np.ndarray:
+def normalize(image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """ImageNet-normalise RGB (H, W, 3), uint8 or float32 in 0..255 -> (3, H, W) float32."""
-    out = np.empty((3, *image.shape[:2]), np.float32)
-    _normalize_into(out, image)
-    return out
-
-
-def _normalize_into(out: np.ndarray, image: np.ndarray) -> None:
+    out = np.empty((3, *image.shape[:2]), np.float32) if out is None else out
     for channel, plane in enumerate(out):
         # Subtracted in float32, scaled in float64, rounded once: bit-equal to the original.
         if image.dtype == np.uint8:
@@ -134,6 +128,7 @@ def _normalize_into(out: np.ndarray, image: np.ndarray) -> None:
             cv2.extractChannel(image, channel, plane)
             plane -= _MEAN[channel]
             np.multiply(plane, _INVERSE_STD[channel], out=plane, casting="same_kind")
+    return out
 
 
 def _distort_colours(image: np.ndarray, draws: Draws) -> np.ndarray:

@@ -84,9 +84,8 @@ def _wide_axis(size: int, nyu_size: int, K: np.ndarray, axis: int) -> tuple[np.n
     """
     K, nyu = np.float64(K), np.float64(NYU_INTRINSICS)
     ratio, centre, nyu_centre = K[axis, axis] / nyu[axis, axis], K[axis, 2], nyu[axis, 2]
-    first = np.ceil((-0.5 - centre) / ratio + nyu_centre)
-    last = np.floor((size - 0.5 - centre) / ratio + nyu_centre)
-    start, stop = min(0, int(first)), max(nyu_size - 1, int(last))
+    start = min(0, int(np.ceil((-0.5 - centre) / ratio + nyu_centre)))
+    stop = max(nyu_size - 1, int(np.floor((size - 0.5 - centre) / ratio + nyu_centre)))
     return (np.arange(start, stop + 1) - nyu_centre) * ratio + centre, -start
 
 
@@ -146,7 +145,7 @@ def read_intrinsics(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
     {"intrinsic_matrix": nine numbers by column} as of Open3D; {"K": nine numbers by row} as of ROS.
     Where JSON has width and height too, the intrinsics are scaled to the images.
     """
-    text, recorded = read_text(path), None
+    text, recorded = read_text(path), shape
     try:
         is_json = text.lstrip().startswith(("{", "["))
         numbers = json.loads(text) if is_json else text.replace(",", " ").split()
@@ -168,14 +167,12 @@ def read_intrinsics(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
             f"{path}: no camera intrinsics: write a 3x3 matrix, fx fy cx cy, or JSON with fx, fy, "
             "cx, cy"
         ) from None
-    if recorded is not None:
-        if not _same_proportions(shape, recorded):
-            raise InputError(
-                f"{path}: intrinsics of images of {recorded[1]}x{recorded[0]} pixels, and these "
-                f"have {shape[1]}x{shape[0]}"
-            )
-        K = scale_intrinsics(K, recorded, shape)
-    return check_intrinsics(K, shape, path)
+    if not _same_proportions(shape, recorded):
+        raise InputError(
+            f"{path}: intrinsics of images of {recorded[1]}x{recorded[0]} pixels, and these have "
+            f"{shape[1]}x{shape[0]}"
+        )
+    return check_intrinsics(scale_intrinsics(K, recorded, shape), shape, path)
 
 
 def check_intrinsics(

@@ -58,7 +58,6 @@ def prepare_frame(
     pose, estimate = _place(depth, K, pose, camera_height)
     origin = grid_origin(pose)
     view = to_nyu_view(rgb, depth, K)
-    seen = Frame(view.depth, NYU_INTRINSICS, pose, origin, keep_unmeasured=False)
     wide = Frame(view.wide_depth, view.wide_intrinsics, pose, origin, keep_unmeasured=False)
     pixels, voxels = wide.pixel_voxels
     inside, total = len(pixels), (wide.depth > 0).sum()
@@ -67,7 +66,7 @@ def prepare_frame(
             f"only {inside} of {total} measured pixels lie in the grid, 1 to 5.8 m in front of the "
             "camera: is the pose right, and the depth unit?"
         )
-    mapping = frame_mapping(seen)
+    mapping = frame_mapping(Frame(view.depth, NYU_INTRINSICS, pose, origin, keep_unmeasured=False))
     measured = np.zeros(GRID, bool)
     measured[tuple((voxels // FINE_FACTOR).T)] = True
     batch = {

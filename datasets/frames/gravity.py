@@ -46,7 +46,6 @@ class Patches(NamedTuple):
 class EstimatedPose(NamedTuple):
     pose: np.ndarray  # (4, 4) float32, camera to world
     confidence: float  # 0..1
-    floor_area: float  # square metres of floor that were seen
     wall_aligned: bool  # whether walls turned the grid, or the view did
     belief: str  # for the user
 
@@ -79,7 +78,7 @@ def estimate_pose(
     upright = np.abs(faces.normals @ gravity)
     explained = float(np.mean((upright < np.sin(_PARALLEL)) | (upright > np.cos(_PARALLEL))))
     area = float(faces.areas[floor].sum())
-    yaw, aligned = _yaw_of_walls(faces, gravity)
+    yaw = _yaw_of_walls(faces, gravity)
     # Half of either is ordinary: of a square metre of floor, of the faces of a room. What is nearer
     # than 0.8 m below the camera may well be a table.
     confidence = min(1.0, explained / 0.5)
@@ -88,10 +87,11 @@ def estimate_pose(
     seen = f"{area:.1f} m2 of floor seen" if floor.any() else "height as given"
     belief = (
         f"camera {height:.2f} m above the floor, tilted by {_tilt(gravity):.0f} degrees, "
-        f"{'turned with the walls' if aligned else 'looking straight ahead'}; {seen}, confidence "
-        f"{confidence:.2f}"
+        f"{'looking straight ahead' if yaw is None else 'turned with the walls'}; {seen}, "
+        f"confidence {confidence:.2f}"
     )
-    return EstimatedPose(pose_from_gravity(gravity, height, yaw), confidence, area, aligned, belief)
+    pose = pose_from_gravity(gravity, height, yaw or 0.0)
+    return EstimatedPose(pose, confidence, yaw is not None, belief)
 
 
 def pose_from_gravity(gravity: np.ndarray, height: float, yaw: float = 0.0) -> np.ndarray:
@@ -246,13 +246,12 @@ def _find_floor(faces: Patches, gravity: np.ndarray) -> np.ndarray:
     return floor & (np.abs(height - peak) < 0.08)
 
 
-def _yaw_of_walls(faces: Patches, gravity: np.ndarray) -> tuple[float, bool]:
-    """Degrees that the camera is turned to the left of the walls' nearest axis, and whether there
-    are such walls; (0, False) without."""
+def _yaw_of_walls(faces: Patches, gravity: np.ndarray) -> float | None:
+    """Degrees that the camera is turned to the left of the walls' nearest axis; None without."""
     level = pose_from_gravity(gravity, 1)[:3, :3]
     walls = np.abs(faces.normals @ gravity) < np.sin(np.radians(20))
     if faces.areas[walls].sum() < MIN_WALL_AREA:
-        return 0.0, False
+        return None
     x, y, _ = level @ faces.normals[walls].T
     fourfold = 4 * np.arctan2(y, x)  # the same for walls at right angles
     # The peak first, not the mean: furniture may stand obliquely.
@@ -260,8 +259,8 @@ def _yaw_of_walls(faces: Patches, gravity: np.ndarray) -> tuple[float, bool]:
     support = [np.mean(np.cos(fourfold - peak) > np.cos(np.radians(45))) for peak in peaks]
     peak = peaks[np.argmax(support)]
     if max(support) < MIN_WALL_SHARE:
-        return 0.0, False
+        return None
     offset = np.angle(np.exp(1j * (fourfold - peak)))
     angle = np.degrees(peak + offset[np.abs(offset) < np.radians(72)].mean()) / 4
     # The walls stand at this angle to the camera, so it is turned the other way from them.
-    return float((45 - angle) % 90 - 45), True
+    return float((45 - angle) % 90 - 45)

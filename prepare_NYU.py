@@ -24,47 +24,31 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="{raw,cad,check}", dest="command")
+    raw = commands.add_parser("raw", help="everything, from the SSCNet release and NYUv2")
+    cad = commands.add_parser("cad", help="TSDF-CAD, from ground-truth voxels")
+    check = commands.add_parser("check", help="validate a prepared folder, draw a few scenes")
+    path, needed = {"type": Path}, {"type": Path, "required": True}
 
-    command = commands.add_parser("raw", help="everything, from the SSCNet release and NYUv2")
-    command.add_argument(
-        "--depthbin", type=Path, required=True, help="folder with NYUtrain, NYUtest, NYUCAD..."
-    )
-    command.add_argument(
-        "--rgb", type=Path, required=True, help="nyu_depth_v2_labeled.mat, or a folder of images"
-    )
-    command.add_argument("--out", type=Path, required=True, help="the folder to make")
-    command.add_argument(
-        "--out-cad", type=Path, help="the folder for TSDF-CAD; default: NYUCAD beside --out"
-    )
+    add = raw.add_argument
+    add("--depthbin", **needed, help="folder with NYUtrain, NYUtest, NYUCAD...")
+    add("--rgb", **needed, help="nyu_depth_v2_labeled.mat, or a folder of images")
+    add("--out", **needed, help="the folder to make")
+    add("--out-cad", **path, help="the folder for TSDF-CAD; default: NYUCAD beside --out")
 
-    command = commands.add_parser("cad", help="TSDF-CAD, from ground-truth voxels")
-    command.add_argument(
-        "--root", type=Path, required=True, help="prepared folder with Label and Mapping"
-    )
-    command.add_argument("--out", type=Path, required=True, help="the folder for TSDF-CAD")
-    command.add_argument(
-        "--poses",
-        type=Path,
-        help=".npz with ids, cam_pose, vox_origin, or a folder with the .bin files; "
-        "default: recovered from Mapping",
-    )
-    command.add_argument(
-        "--fine", action="store_true", help="take the 2 cm labels of the .bin files"
-    )
+    add = cad.add_argument
+    add("--root", **needed, help="prepared folder with Label and Mapping")
+    add("--out", **needed, help="the folder for TSDF-CAD")
+    poses = ".npz with ids, cam_pose, vox_origin, or a folder with the .bin files; "
+    add("--poses", **path, help=poses + "default: recovered from Mapping")
+    add("--fine", action="store_true", help="take the 2 cm labels of the .bin files")
 
-    command = commands.add_parser("check", help="validate a prepared folder, draw a few scenes")
-    command.add_argument("--root", type=Path, required=True, help="prepared folder")
-    command.add_argument(
-        "--cad-root", type=Path, help="default: ROOT/cad, or NYUCAD beside ROOT, if it exists"
-    )
-    command.add_argument(
-        "--scenes", nargs="*", default=[], help="the scenes to draw; default: three"
-    )
-    command.add_argument(
-        "--picture", type=Path, default="visual_pred/check_NYU.png", help="where to draw them"
-    )
+    add = check.add_argument
+    add("--root", **needed, help="prepared folder")
+    add("--cad-root", **path, help="default: ROOT/cad, or NYUCAD beside ROOT, if it exists")
+    add("--scenes", nargs="*", default=[], help="the scenes to draw; default: three")
+    add("--picture", **path, default="visual_pred/check_NYU.png", help="where to draw them")
 
-    for command in commands.choices.values():
+    for command in raw, cad, check:
         command.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args()
     if args.workers < 1:

@@ -25,9 +25,8 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=60, help="rooms to test on")
     parser.add_argument("--seed", type=int, default=0, help="other rooms for another number")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
-    parser.add_argument(
-        "--keep-raw", action="store_true", help="keep the raw files (2 MB a room) in OUT/raw"
-    )
+    keep_help = "keep the raw files (2 MB a room) in OUT/raw"
+    parser.add_argument("--keep-raw", action="store_true", help=keep_help)
     args = parser.parse_args()
     if args.workers < 1:
         parser.error("--workers must be at least 1")

@@ -6,7 +6,6 @@ import numpy as np
 
 from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES
 from datasets import nyu
-from datasets.nyu import OFFICIAL_COUNTS, SceneFiles
 from datasets.poses import missed_voxels, recover_pose, scene_id
 from datasets.voxels import label_weight
 from errors import InputError
@@ -47,7 +46,7 @@ def check_folder(
     print(f"overview of {', '.join(shown)}: {picture}")
 
 
-def check_scene(scene: SceneFiles) -> dict:
+def check_scene(scene: nyu.SceneFiles) -> dict:
     """Counts of a sound scene. Raises InputError for the first thing that is wrong."""
     nyu.read_image(scene.image)
     label, mapping = nyu.read_label(scene.label), nyu.read_mapping(scene.mapping)
@@ -78,7 +77,7 @@ def check_scene(scene: SceneFiles) -> dict:
 
 
 def _print_summary(split: str, count: int, sound: list[dict]) -> None:
-    print(f"{split}: {count} scenes (NYUv2 has {OFFICIAL_COUNTS[split]}), {len(sound)} sound")
+    print(f"{split}: {count} scenes (NYUv2 has {nyu.OFFICIAL_COUNTS[split]}), {len(sound)} sound")
     if not sound:
         return
     classes, mapped, ssc, sc, misses, cad = zip(*map(dict.values, sound), strict=True)

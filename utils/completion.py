@@ -83,20 +83,24 @@ class CompletedScene:
         .png: image, depth, visible surface and prediction.
         .html: a page with the voxels to turn around.
         """
-        path = Path(path)
-        cubes = np.where(self.occupied, self.labels, 0), self.origin, self.voxel_size
-        writers = {
-            ".npz": lambda: self._save_arrays(path),
-            ".ply": lambda: (
-                export_mesh(path, *cubes) if mesh else export_points(path, *self.points())
-            ),
-            ".glb": lambda: export_mesh(path, *cubes),
-            ".png": lambda: save_scene_picture(path, self.exhibit()),
-            ".html": lambda: save_page(path, self.name, {}, [self.exhibit()]),
-        }
-        if path.suffix not in writers:
-            raise InputError(f"{path}: a scene is saved as {', '.join(writers)}")
-        writers[path.suffix]()
+        kind = Path(path).suffix
+        if kind == ".glb" or (kind == ".ply" and mesh):
+            cubes = np.where(self.occupied, self.labels, 0)
+            export_mesh(path, cubes, self.origin, self.voxel_size)
+        elif kind == ".ply":
+            export_points(path, *self.points())
+        elif kind == ".png":
+            save_scene_picture(path, self.exhibit())
+        elif kind == ".html":
+            save_page(path, self.name, {}, [self.exhibit()])
+        elif kind == ".npz":
+            names = "labels", "prediction", "probabilities", "origin", "pose"
+            arrays = {name: getattr(self, name) for name in names}
+            arrays |= {"voxel_size": np.float32(self.voxel_size), "intrinsics": NYU_INTRINSICS}
+            with atomic_file(path) as file:
+                np.savez_compressed(file, **arrays)
+        else:
+            raise InputError(f"{path}: a scene is saved as .{', .'.join(FORMATS)}")
 
     def exhibit(self) -> Exhibit:
         """The scene for utils/pictures."""
@@ -111,19 +115,6 @@ class CompletedScene:
             pose=self.pose,
             origin=self.origin,
         )
-
-    def _save_arrays(self, path: Path) -> None:
-        with atomic_file(path) as file:
-            np.savez_compressed(
-                file,
-                labels=self.labels,
-                prediction=self.prediction,
-                probabilities=self.probabilities,
-                origin=self.origin,
-                voxel_size=np.float32(self.voxel_size),
-                pose=self.pose,
-                intrinsics=NYU_INTRINSICS,
-            )
 
 
 class SceneCompleter:
@@ -146,17 +137,15 @@ class SceneCompleter:
     ) -> "SceneCompleter":
         """A completer with the weights of a student, in our layout or the original's.
 
-        path: the checkpoint; device: "cpu", "cuda", ...; None: a GPU if there is one; overrides:
-        settings as key.sub=value. Raises InputError for a teacher too, who was taught with perfect
-        surfaces.
+        device: "cpu", "cuda", ...; None: a GPU if there is one; overrides: settings as
+        key.sub=value. Raises InputError for a teacher too, who was taught with perfect surfaces.
         """
         model, cfg, volume = read_network(path, overrides)
         if volume != "tsdf":
             raise InputError(
                 f"{path}: a teacher, made for TSDF-CAD: measured depth is for a student"
             )
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             return cls(model, device, cfg.train.precision)
         except (RuntimeError, AssertionError) as error:
@@ -186,6 +175,5 @@ class SceneCompleter:
         probabilities = logits.float().softmax(dim=0).half().cpu().numpy()
         tsdf = frame.batch["tsdf"][0, 0].numpy()
         labels = known_labels(prediction, tsdf, frame.measured)
-        return CompletedScene(
-            name, labels, prediction, probabilities, frame.origin, frame.pose, frame
-        )
+        origin, pose = frame.origin, frame.pose
+        return CompletedScene(name, labels, prediction, probabilities, origin, pose, frame)

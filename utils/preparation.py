@@ -1,7 +1,4 @@
-"""Raw files -> the folders that training reads (docs/DATA.md): NYUv2's, and those of made rooms.
-
-All scenes in parallel. What exists and is intact is kept, so a run that was stopped goes on.
-"""
+"""Raw files -> the folders that training reads (docs/DATA.md): NYUv2's, and those of made rooms."""
 
 import json
 import tempfile
@@ -13,22 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets import nyu
+from datasets import nyu, voxels
 from datasets.files import count_mat_images, read_mat_image
 from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, Frame
-from datasets.nyu import OFFICIAL_COUNTS, SceneFiles, prepared_files, scene_places
+from datasets.nyu import SceneFiles, prepared_files, scene_places
 from datasets.poses import read_poses, recover_pose, scene_id
 from datasets.rooms import VERSION, Room, make_room
 from datasets.tsdf import frame_tsdf, tsdf_from_labels
-from datasets.voxels import (
-    downsample_labels,
-    encode_depth,
-    frame_mapping,
-    label_weight,
-    read_bin,
-    read_depth,
-    write_bin,
-)
 from errors import InputError
 from utils.files import atomic_file, write_text
 from utils.parallel import run_parallel
@@ -72,7 +60,7 @@ def prepare_raw(depthbin: Path, rgb: Path, out: Path, out_cad: Path, workers: in
     finally:
         for split, found in sources.items():
             complete = _write_list(out, split, {*found["NYU depth .png"], *found["NYU .bin"]})
-            print(f"{split}: {complete} of {OFFICIAL_COUNTS[split]} scenes complete")
+            print(f"{split}: {complete} of {nyu.OFFICIAL_COUNTS[split]} scenes complete")
         for (split, what), scenes in missing.items():
             some = ", ".join(scenes[:5]) + (", ..." if len(scenes) > 5 else "")
             print(f"missing: {what} of {len(scenes)} {split} scenes ({some})")
@@ -102,12 +90,16 @@ def prepare_nyu(depth: Path, bin_file: Path, files: SceneFiles) -> bool:
     """Label, Mapping, TSDF and label weight of a raw frame. False if they were there already."""
     if is_intact(files, "label", "mapping", "tsdf"):
         return False
-    labels, pose, origin = read_bin(bin_file)
-    frame = Frame(read_depth(depth), NYU_INTRINSICS, pose, origin)
-    label, mapping, tsdf = downsample_labels(labels), frame_mapping(frame), frame_tsdf(frame)
+    labels, pose, origin = voxels.read_bin(bin_file)
+    frame = Frame(voxels.read_depth(depth), NYU_INTRINSICS, pose, origin)
+    label, mapping, tsdf = (
+        voxels.downsample_labels(labels),
+        voxels.frame_mapping(frame),
+        frame_tsdf(frame),
+    )
     _write_arrays(files.label, label)
     _write_arrays(files.mapping, mapping)
-    _write_arrays(files.tsdf, tsdf, label_weight(label, tsdf).astype(np.uint8))
+    _write_arrays(files.tsdf, tsdf, voxels.label_weight(label, tsdf).astype(np.uint8))
     return True
 
 
@@ -115,8 +107,8 @@ def prepare_nyucad(depth: Path, bin_file: Path, files: SceneFiles) -> bool:
     """TSDF-CAD of a frame of NYUCAD. False if it was there already."""
     if is_intact(files, "tsdf_cad"):
         return False
-    _, pose, origin = read_bin(bin_file)
-    frame = Frame(read_depth(depth), NYUCAD_INTRINSICS, pose, origin)
+    _, pose, origin = voxels.read_bin(bin_file)
+    frame = Frame(voxels.read_depth(depth), NYUCAD_INTRINSICS, pose, origin)
     _write_arrays(files.tsdf_cad, frame_tsdf(frame))
     return True
 
@@ -180,7 +172,7 @@ def _prepare_cad(
     if is_intact(files, "tsdf_cad"):
         return False
     if bin_file:
-        labels, *camera = read_bin(bin_file)
+        labels, *camera = voxels.read_bin(bin_file)
     elif fine:
         raise InputError("no .bin file with its 2 cm labels in the folder of --poses")
     if not fine:
@@ -266,14 +258,14 @@ def write_raw(room: Room, files: dict[str, Path]) -> None:
     for file in files.values():
         file.parent.mkdir(parents=True, exist_ok=True)
     images = {
-        "NYU depth .png": encode_depth(room.depth),
-        "NYUCAD depth .png": encode_depth(room.cad_depth),
+        "NYU depth .png": voxels.encode_depth(room.depth),
+        "NYUCAD depth .png": voxels.encode_depth(room.cad_depth),
         "RGB image": room.rgb[..., ::-1],
     }
     for name, pixels in images.items():
         files[name].write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
     for name in ("NYU .bin", "NYUCAD .bin"):
-        write_bin(files[name], room.labels, room.pose, room.origin)
+        voxels.write_bin(files[name], room.labels, room.pose, room.origin)
 
 
 def _claim(out: Path, made_by: dict[str, int]) -> None:
@@ -295,7 +287,6 @@ def _claim(out: Path, made_by: dict[str, int]) -> None:
 
 
 # ---- shared -----------------------------------------------------------------------------------
-
 
 _READERS = {
     "image": [nyu.read_image],
@@ -325,12 +316,11 @@ def _write_arrays(path: Path, *arrays: np.ndarray) -> None:
 
 def _write_list(root: Path, split: str, scenes: Iterable, cad_root: Path | None = None) -> int:
     """Write the scenes whose files are all there to the split's list, if any; their number."""
-
-    def is_complete(scene: str) -> bool:
+    lines = []
+    for scene in sorted(scenes):
         fields = scene_places(root, split, scene, cad_root).values()
-        return all(any(map(Path.exists, places)) for places in fields)
-
-    lines = [f"{scene}\n" for scene in sorted(scenes) if is_complete(scene)]
+        if all(any(map(Path.exists, places)) for places in fields):
+            lines.append(f"{scene}\n")
     if lines:
         write_text(root / f"{split}.txt", "".join(lines))
     return len(lines)

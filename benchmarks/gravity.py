@@ -54,15 +54,15 @@ def pose_error(
 
     gravity: (3,) in the camera's frame; pose: the true one, where height and walls are known.
     """
-    refused, height = False, None if pose is None else pose[2, 3]
+    refused, height = False, 1.3 if pose is None else pose[2, 3]
     try:
         estimate = estimate_pose(depth, K)
     except InputError:
         refused = True
         try:
-            estimate = estimate_pose(depth, K, height=height or 1.3)
+            estimate = estimate_pose(depth, K, height=height)
         except InputError:
-            return Error(name, True)
+            return Error(name, refused)
     down = -estimate.pose[2, :3].astype(np.float64)
     cosine = np.clip(down @ gravity / np.linalg.norm(gravity), -1, 1)
     error = Error(name, refused, np.degrees(np.arccos(cosine)), confidence=estimate.confidence)
@@ -86,10 +86,9 @@ def room_error(seed: int, index: int) -> Error:
     return error._replace(floor=float(floor.mean()))
 
 
-def nyu_error(depth_file: str, bin_file: str) -> Error:
+def nyu_error(png: str, bin_file: str) -> Error:
     pose = read_bin(bin_file).pose
-    depth = read_depth(depth_file)
-    return pose_error(Path(bin_file).stem, depth, NYU_INTRINSICS, -pose[2, :3], pose)
+    return pose_error(Path(bin_file).stem, read_depth(png), NYU_INTRINSICS, -pose[2, :3], pose)
 
 
 def seven_scenes_errors(folder: Path) -> Iterator[Error]:
@@ -98,8 +97,8 @@ def seven_scenes_errors(folder: Path) -> Iterator[Error]:
         depth = to_metres(read_depth_image(path), "mm", path).metres
         K = read_intrinsics(folder / "camera-intrinsics.txt", depth.shape)
         pose = read_pose(str(path).replace(".depth.png", ".pose.txt"))
-        name = f"7-Scenes {path.name.split('.')[0]}"
-        yield pose_error(name, depth, K, pose[:3, :3].T @ gravity)
+        name = path.name.removesuffix(".depth.png")
+        yield pose_error(f"7-Scenes {name}", depth, K, pose[:3, :3].T @ gravity)
 
 
 def spread(values: list[float]) -> str:

@@ -78,14 +78,7 @@ def losses(out: SSCOutput, teacher_out: SSCOutput | None, batch: dict) -> dict[s
         return result
 
     result["kd_t"] = ((out.tsdf_feature - teacher_out.tsdf_feature) ** 2).mean()
-    return result | semantic_distillation(out, teacher_out, batch)
-
-
-def semantic_distillation(out: SSCOutput, teacher_out: SSCOutput, batch: dict) -> dict[str, Tensor]:
-    """KD-SC and KD-SA."""
-    volumes = batch["label3d"].flatten(1)
-    weight = batch["label_weight"].flatten(1) & (volumes != IGNORE_INDEX)
-    rows, teacher_rows = (o.logits.flatten(2).transpose(1, 2) for o in (out, teacher_out))
+    teacher_rows = teacher_out.logits.flatten(2).transpose(1, 2)
     kd_sc, kd_sa = [], []
     for student, teacher, labels, voxels in zip(rows, teacher_rows, volumes, weight, strict=True):
         student, teacher, labels = student[voxels], teacher[voxels], labels[voxels]
@@ -103,11 +96,4 @@ def semantic_distillation(out: SSCOutput, teacher_out: SSCOutput, batch: dict) -
             for logits, centres in ((student, centre_s), (teacher, centre_t))
         )
         kd_sa.append(F.mse_loss(affinity_s, affinity_t))
-    return {"kd_sc": torch.stack(kd_sc).mean(), "kd_sa": torch.stack(kd_sa).mean()}
-
-
-def student_losses(student: CleanerS, teacher: CleanerS, batch: dict) -> dict[str, Tensor]:
-    """Of a student's step: both networks keep their graphs, as the original's do."""
-    inputs = batch["image"], batch["mapping2d"]
-    target = teacher(*inputs, batch["tsdf_cad"])
-    return losses(student(*inputs, batch["tsdf"]), target, batch)
+    return result | {"kd_sc": torch.stack(kd_sc).mean(), "kd_sa": torch.stack(kd_sa).mean()}

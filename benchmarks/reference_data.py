@@ -7,16 +7,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from constants import (
-    FINE_GRID,
-    GRID,
-    IMAGE_MEAN,
-    IMAGE_SIZE,
-    IMAGE_STD,
-    NO_VOXEL,
-    NUM_PIXELS,
-    NUM_VOXELS,
-)
+from constants import FINE_GRID, GRID, IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, NO_VOXEL, NUM_VOXELS
 from datasets.geometry import NYU_INTRINSICS, Frame, grid_origin
 from datasets.raycast import raycast_labels
 from datasets.transforms import Draws
@@ -60,23 +51,18 @@ def plain_augmentation(
     if draws.contrast is not None and not draws.contrast_first:
         image = _convert(image, factor=draws.contrast)
 
-    image = _normalize(image)
+    # Subtracted in float32, multiplied in float64, rounded once.
+    centred = image.astype(np.float32) - np.float32(IMAGE_MEAN)
+    image = (centred * (1 / np.float64(np.float32(IMAGE_STD)))).astype(np.float32)
     bottom, right = 480 - image.shape[0], 640 - image.shape[1]
-    image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=0)
-    mapping2d = cv2.copyMakeBorder(
-        mapping2d, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=NO_VOXEL
-    )
+    edges = 0, bottom, 0, right, cv2.BORDER_CONSTANT
+    image = cv2.copyMakeBorder(image, *edges, value=0)
+    mapping2d = cv2.copyMakeBorder(mapping2d, *edges, value=NO_VOXEL)
     return np.ascontiguousarray(image.transpose(2, 0, 1)), mapping2d.astype(np.int64)
 
 
 def _convert(values: np.ndarray, factor: float = 1, shift: float = 0) -> np.ndarray:
     return np.clip(values.astype(np.float32) * factor + shift, 0, 255).astype(np.uint8)
-
-
-def _normalize(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3): subtracted in float32, multiplied in float64, rounded once."""
-    centred = image.astype(np.float32) - np.float32(IMAGE_MEAN)
-    return (centred * (1 / np.float64(np.float32(IMAGE_STD)))).astype(np.float32)
 
 
 def generated_image() -> tuple[np.ndarray, np.ndarray]:
@@ -85,10 +71,10 @@ def generated_image() -> tuple[np.ndarray, np.ndarray]:
     noise = rng.integers(0, 256, (*IMAGE_SIZE, 3), dtype=np.uint8)
     image = cv2.resize(noise[::16, ::16], IMAGE_SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     image[:240] = noise[:240]
-    mapping2d = np.full(NUM_PIXELS, NO_VOXEL, np.int32)
-    pixels = rng.choice(NUM_PIXELS, 3000, replace=False)
-    mapping2d[pixels] = rng.choice(NUM_VOXELS, 3000, replace=False)
-    return image, mapping2d.reshape(IMAGE_SIZE)
+    mapping2d = np.full(IMAGE_SIZE, NO_VOXEL, np.int32)
+    pixels = rng.choice(mapping2d.size, 3000, replace=False)
+    mapping2d.flat[pixels] = rng.choice(NUM_VOXELS, 3000, replace=False)
+    return image, mapping2d
 
 
 def plain_tsdf(frame: Frame) -> np.ndarray:

@@ -14,10 +14,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES  # noqa: E402
-from datasets import nyu  # noqa: E402
-from datasets.voxels import is_occupied  # noqa: E402
-from errors import exit_on_input_error  # noqa: E402
+from benchmarks.timing import print_header, print_row
+from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES
+from datasets import nyu
+from datasets.voxels import is_occupied
+from errors import exit_on_input_error
 
 COUNTS = ("voxels with a pixel", "SSC voxels", "SC voxels", "SC voxels, occupied")
 SHARES = ("pixels that lie in an occupied voxel", "TSDF below -0.5", "TSDF of 0")
@@ -26,16 +27,15 @@ CORRELATION = "correlation of TSDF and TSDF-CAD"
 
 @exit_on_input_error
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description="Figures of prepared folders side by side.")
+    parser.add_argument(
+        "roots", nargs="+", type=Path, help="prepared; TSDF-CAD in cad or ../NYUCAD"
     )
-    parser.add_argument("roots", nargs="+", type=Path, help="prepared folders")
     roots = parser.parse_args().roots
     columns = [statistics(root) for root in roots]
-    print("| mean of a scene |" + "".join(f" {root.name} |" for root in roots))
-    print("|---|" + "---|" * len(roots))
+    print_header(["mean of a scene", *(root.name for root in roots)])
     for name in columns[0]:
-        print(f"| {name} |" + "".join(f" {column[name]} |" for column in columns))
+        print_row(name, *(column[name] for column in columns))
 
 
 def statistics(root: Path) -> dict[str, str]:
@@ -52,10 +52,10 @@ def statistics(root: Path) -> dict[str, str]:
     table |= {key: f"{mean[key]:.1%}" for key in SHARES}
     table[CORRELATION] = f"{mean[CORRELATION]:.3f}" if cad_root else ""
     present = np.mean([row["voxels"] > 0 for row in rows], axis=0)
-    for index, name in enumerate((*CLASS_NAMES, "ignored (255)")):
-        table[f"{name}: voxels (with a pixel; in scenes)"] = (
-            f"{mean['voxels'][index]:.0f} ({mean['seen'][index]:.0f}; {present[index]:.0%})"
-        )
+    names = *CLASS_NAMES, "ignored (255)"
+    for name, *figures in zip(names, mean["voxels"], mean["seen"], present, strict=True):
+        voxels_seen_in = "{:.0f} ({:.0f}; {:.0%})".format(*figures)
+        table[f"{name}: voxels (with a pixel; in scenes)"] = voxels_seen_in
     return table
 
 

@@ -11,11 +11,12 @@ by more than the limits below. With --profile, prints instead where the fast pat
 
 import argparse
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,13 +28,7 @@ from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import reference
-from benchmarks.reference_data import (
-    generated_frame,
-    generated_image,
-    plain_augmentation,
-    plain_tsdf,
-)
+from benchmarks import reference, reference_data
 from benchmarks.timing import print_header, print_row, take_turns
 from config import load_config, parse_settings
 from constants import GRID, IGNORE_INDEX, IMAGE_SIZE, NO_PIXEL, NO_VOXEL, NUM_CLASSES, NUM_PIXELS
@@ -92,10 +87,9 @@ class RandomScenes(list):
     """Like NYUDataset, for the evaluation loop."""
 
     def __init__(self, count: int) -> None:
-        batch = random_batch(count)
-        self.scenes = [SimpleNamespace(name=f"scene{i}") for i in range(count)]
-        for i, scene in enumerate(self.scenes):
-            self.append({"name": scene.name} | {key: value[i] for key, value in batch.items()})
+        batch = {"name": [f"scene{i}" for i in range(count)], **random_batch(count)}
+        super().__init__({key: values[i] for key, values in batch.items()} for i in range(count))
+        self.scenes = [SimpleNamespace(name=name) for name in batch["name"]]
 
 
 def build(cfg: EasyDict, plain: bool) -> nn.Module:
@@ -120,38 +114,34 @@ def inference(cfg: EasyDict, plain: bool) -> Case:
 def training_step(cfg: EasyDict, plain: bool, volume: str) -> Case:
     """Of a student, which is given the noisy TSDF, or of a teacher."""
     model = build(cfg, plain).train()
-    recompute_activations(model, cfg.train.recompute and not plain)
-    optimizer = build_optimizer(model, cfg.train)
     teacher = build(cfg, plain).eval() if volume == "tsdf" else None
-    if teacher is not None and not plain:
-        teacher = prepare_for_inference(teacher)
+    if not plain:
+        recompute_activations(model, cfg.train.recompute)
+        teacher = teacher and prepare_for_inference(teacher)
     objective = Objective(cfg.loss, volume, teacher, cfg.train.precision)
-    if teacher is not None and plain:
+    if plain and teacher:
         teacher.requires_grad_()  # the original keeps its graph
+    optimizer = build_optimizer(model, cfg.train)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     batch = random_batch(cfg.train.batch_size)
 
-    def plain_step() -> Tensor:
-        if teacher is not None:
-            losses = reference.student_losses(model, teacher, batch)
-        else:
-            out = model(batch["image"], batch["mapping2d"], batch[volume])
-            losses = reference.losses(out, None, batch)
-        total = objective.total(losses)
+    def plain_step() -> tuple[Tensor]:
+        torch.manual_seed(0)
+        inputs = batch["image"], batch["mapping2d"]
+        target = teacher(*inputs, batch["tsdf_cad"]) if teacher else None
+        total = objective.total(reference.losses(model(*inputs, batch[volume]), target, batch))
         total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), cfg.train.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
-        return total.detach()
+        return (total.detach(),)
 
-    def run() -> tuple[Tensor]:
+    def fast_step() -> tuple[Tensor]:
         torch.manual_seed(0)
-        if plain:
-            return (plain_step(),)
         losses, _ = train_step(model, optimizer, scaler, objective, [batch], cfg.train, CPU)
         return (losses["total"],)
 
-    return run
+    return plain_step if plain else fast_step
 
 
 def evaluation(cfg: EasyDict, plain: bool) -> Case:
@@ -161,25 +151,26 @@ def evaluation(cfg: EasyDict, plain: bool) -> Case:
     def dump(name: str, labels: Tensor, batch: dict) -> None:
         write_ply(folder / f"{name}.ply", torch.where(batch["label_weight"][0], labels, 0).numpy())
 
-    def run() -> tuple[Tensor]:
-        if not plain:
-            metrics, _ = evaluate(model, scenes, "tsdf", CPU, cfg.train.precision, on_scene=dump)
-            return (metrics.ssc.double(),)
+    @torch.no_grad()
+    def plain_run() -> tuple[Tensor]:
         metrics = SSCMetrics()
         for batch in DataLoader(scenes):
-            with torch.no_grad():
-                labels = model(batch["image"], batch["mapping2d"], batch["tsdf"]).logits.argmax(1)
+            labels = model(batch["image"], batch["mapping2d"], batch["tsdf"]).logits.argmax(1)
             metrics.update(labels, batch)
             dump(batch["name"][0], labels[0], batch)
         return (metrics.ssc.double(),)
 
-    return run
+    def fast_run() -> tuple[Tensor]:
+        metrics, _ = evaluate(model, scenes, "tsdf", CPU, cfg.train.precision, on_scene=dump)
+        return (metrics.ssc.double(),)
+
+    return plain_run if plain else fast_run
 
 
 def augmentation(cfg: EasyDict, plain: bool) -> Case:
-    image, mapping2d = generated_image()
+    image, mapping2d = reference_data.generated_image()
     mapping2d = mapping2d.astype(np.int64) if plain else mapping2d
-    apply = plain_augmentation if plain else transforms.apply
+    apply = reference_data.plain_augmentation if plain else transforms.apply
     draws = [transforms.draw(np.random.default_rng(index)) for index in range(24)]
 
     def run() -> tuple[Tensor, ...]:
@@ -189,13 +180,13 @@ def augmentation(cfg: EasyDict, plain: bool) -> Case:
     return run
 
 
-def tsdf(cfg: EasyDict, plain: bool) -> Case:
-    frame = generated_frame()
-    arrays = frame.depth, frame.K, frame.pose, frame.origin
+def tsdf(_cfg: EasyDict, plain: bool) -> Case:
+    frame = reference_data.generated_frame()
+    compute = reference_data.plain_tsdf if plain else frame_tsdf
 
     def run() -> tuple[Tensor]:
-        frame = Frame(*arrays)  # anew: it keeps the voxels of its pixels
-        return (torch.from_numpy(plain_tsdf(frame) if plain else frame_tsdf(frame)),)
+        anew = Frame(frame.depth, frame.K, frame.pose, frame.origin)  # keeps its pixels' voxels
+        return (torch.from_numpy(compute(anew)),)
 
     return run
 
@@ -211,28 +202,20 @@ CASES = {
 }
 
 
-def prepare(case: str, cfg: EasyDict, plain: bool) -> Case:
-    return CASES[case][0](cfg, plain)
-
-
 def relative(values: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
     """Largest difference of two results, relative to the largest value of its tensor."""
     pairs = zip(values, expected, strict=True)
     return max(((x - y).abs().max() / y.abs().max()).item() for x, y in pairs)
 
 
-def peak_memory(case: str, which: str, arguments: list[str]) -> float:
-    """GB that a process holds at most which does nothing but this."""
-    command = [sys.executable, __file__, *arguments, "--memory", case, which]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return float(output.split()[-1])
+def peak_memory(case: str, cfg: EasyDict, plain: bool) -> float:
+    """GB that this process held at most, on Linux, after one run of a case.
 
-
-def print_held(run: Case) -> None:
-    """GB of this process, on Linux. (getrusage would count what its parent held, too.)"""
-    run()
+    (getrusage would count what its parent held, too.)
+    """
+    CASES[case][0](cfg, plain)()
     status = Path("/proc/self/status").read_text()
-    print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9)
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9
 
 
 def print_profile(run: Case) -> None:
@@ -243,18 +226,22 @@ def print_profile(run: Case) -> None:
     print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=16))
 
 
-def compare(case: str, cfg: EasyDict, rounds: int, passed_on: list[str]) -> bool:
+def compare(case: str, cfg: EasyDict, rounds: int) -> bool:
     """Print the row of a case; True if the results are as near as they must be."""
-    plain, fast = (prepare(case, cfg, which) for which in (True, False))
+    prepare, limit = CASES[case]
+    plain, fast = prepare(cfg, True), prepare(cfg, False)
     difference = relative(fast(), plain())
     (plain_s, fast_s), _ = take_turns((plain, fast), rounds)
     del plain, fast
-    memory = [peak_memory(case, which, passed_on) for which in ("plain", "fast")]
+    memory, threads = [], (torch.get_num_threads(),)
+    for which in (True, False):  # each in a process that does nothing else
+        with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, threads) as pool:
+            memory.append(pool.submit(peak_memory, case, cfg, which).result())
     print_row(
         case, f"{plain_s:.3f}", f"{fast_s:.3f}", f"**{plain_s / fast_s:.2f}**",
         f"{difference:.1e}", *(f"{gb:.2f}" for gb in memory), f"{memory[1] / memory[0]:.0%}",
     )  # fmt: skip
-    return cfg.train.precision != "fp32" or difference <= CASES[case][1]
+    return cfg.train.precision != "fp32" or difference <= limit
 
 
 @exit_on_input_error
@@ -265,26 +252,21 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--profile", choices=CASES, help="where the time of this case goes")
-    parser.add_argument("--memory", nargs=2, metavar=("CASE", "WHICH"), help=argparse.SUPPRESS)
     args = parse_settings(parser)
     torch.set_num_threads(args.threads)
     # The plain losses are the paper's, which weigh all classes alike.
     defaults = ["model.pretrained=none", "train.batch_size=1", "loss.class_balance=0"]
     cfg = load_config(args.config, [*defaults, *args.overrides])
-    if args.memory:
-        case, which = args.memory
-        print_held(prepare(case, cfg, plain=which == "plain"))
-        return
     if args.profile:
-        print_profile(prepare(args.profile, cfg, plain=False))
+        print_profile(CASES[args.profile][0](cfg, False))
         return
 
     size = f"width {cfg.model.width}, {cfg.model.encoder}, batch {cfg.train.batch_size}"
     print(f"{size}, {cfg.train.precision}, {args.threads} threads, PyTorch {torch.__version__}\n")
-    columns = "plain s", "fast s", "ratio", "difference", "plain GB", "fast GB", "of plain"
-    print_header(["", *columns])
-    passed_on = [*(["--config", args.config] if args.config else []), *args.overrides]
-    near = [compare(case, cfg, args.rounds, passed_on) for case in args.cases]
+    print_header(
+        ["", "plain s", "fast s", "ratio", "difference", "plain GB", "fast GB", "of plain"]
+    )
+    near = [compare(case, cfg, args.rounds) for case in args.cases]
     if not all(near):
         sys.exit("error: results differ by more than the limits")
 

@@ -10,12 +10,12 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from errors import InputError, exit_on_input_error  # noqa: E402
-from models import build_model  # noqa: E402
-from models.checkpoints import load_strictly, read_checkpoint  # noqa: E402
-from utils.checkpoint import save_checkpoint, settings_of  # noqa: E402
+from errors import InputError, exit_on_input_error
+from models import build_model
+from models.checkpoints import load_strictly, read_checkpoint
+from utils.checkpoint import save_checkpoint, settings_of
 
 
 @exit_on_input_error

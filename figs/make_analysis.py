@@ -16,19 +16,19 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from config import parse_settings  # noqa: E402
-from constants import CLASS_NAMES  # noqa: E402
-from datasets import build_dataset  # noqa: E402
-from errors import exit_on_input_error  # noqa: E402
-from utils.checkpoint import read_network  # noqa: E402
-from utils.evaluation import evaluate  # noqa: E402
-from utils.files import atomic_file  # noqa: E402
-from utils.loading import loader_processes  # noqa: E402
-from utils.metrics import SSCMetrics  # noqa: E402
-from utils.pictures.exhibit import Exhibit  # noqa: E402
-from utils.pictures.picture import render_volumes  # noqa: E402
+from config import parse_settings
+from constants import CLASS_NAMES
+from datasets import build_dataset
+from errors import exit_on_input_error
+from utils.checkpoint import read_network
+from utils.evaluation import evaluate
+from utils.files import atomic_file
+from utils.loading import loader_processes
+from utils.metrics import SSCMetrics
+from utils.pictures.exhibit import Exhibit
+from utils.pictures.picture import render_volumes
 
 SHOWN = 10  # best and worst scenes
 PANEL = (240, 320)  # height, width of a picture of a scene

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Polyline
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from constants import CLASS_COLORS, GRID, IGNORE_INDEX, NO_PIXEL  # noqa: E402
-from datasets.geometry import NYUCAD_INTRINSICS  # noqa: E402
-from datasets.rooms import make_room  # noqa: E402
-from datasets.voxels import downsample_labels, mapping_from_depth  # noqa: E402
-from utils.pictures.rendering import look_at_voxels, render_voxels  # noqa: E402
+from constants import CLASS_COLORS, GRID, IGNORE_INDEX, NO_PIXEL
+from datasets.geometry import NYUCAD_INTRINSICS
+from datasets.rooms import make_room
+from datasets.voxels import downsample_labels, mapping_from_depth
+from utils.pictures.rendering import look_at_voxels, render_voxels
 
 ROOM = 0, "test", 1  # seed, split, number
 WIDTH, HEIGHT, MIDDLE = 880, 500, 250  # pixels of 1/96 inch, as all positions; y points up

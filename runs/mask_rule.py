@@ -18,17 +18,17 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from config import load_config, parse_settings  # noqa: E402
-from constants import NO_PIXEL  # noqa: E402
-from datasets import build_dataset  # noqa: E402
-from errors import exit_on_input_error  # noqa: E402
-from models.losses import supervised_voxels  # noqa: E402
-from utils.checkpoint import read_network  # noqa: E402
-from utils.evaluation import evaluate  # noqa: E402
-from utils.loading import loader_processes  # noqa: E402
-from utils.metrics import class_ratios, confusion_matrix  # noqa: E402
+from config import load_config, parse_settings
+from constants import NO_PIXEL
+from datasets import build_dataset
+from errors import exit_on_input_error
+from models.losses import supervised_voxels
+from utils.checkpoint import read_network
+from utils.evaluation import evaluate
+from utils.loading import loader_processes
+from utils.metrics import class_ratios, confusion_matrix
 
 HIDDEN = -0.5  # of the mean TSDF: below it, label_weight takes empty voxels in
 

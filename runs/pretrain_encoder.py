@@ -27,23 +27,22 @@ import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from config import load_config, parse_settings  # noqa: E402
-from constants import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD  # noqa: E402
-from datasets.files import open_image  # noqa: E402
-from datasets.nyu import SceneFiles, find_scenes, read_image  # noqa: E402
-from errors import InputError, exit_on_input_error  # noqa: E402
-from models.encoder_weights import load_pretrained_encoder  # noqa: E402
-from utils.distributed import autocast  # noqa: E402
-from utils.files import atomic_file, check_writable  # noqa: E402
-from utils.metrics import class_ratios, confusion_matrix  # noqa: E402
+from config import load_config, parse_settings
+from constants import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD
+from datasets.files import open_image
+from datasets.nyu import SceneFiles, find_scenes, read_image
+from errors import InputError, exit_on_input_error
+from models.encoder_weights import load_pretrained_encoder
+from utils.distributed import autocast
+from utils.files import atomic_file, check_writable
+from utils.metrics import class_ratios, confusion_matrix
 
 NUM_CLASSES = 39
 IGNORE_INDEX = 39
@@ -78,13 +77,10 @@ class LabelledImages(Dataset):
 
 def transforms(size: tuple[int, int], augment: bool) -> v2.Compose:
     """uint8 image and mask -> normalised image of `size` and mask."""
-    steps = [v2.Resize(size, antialias=True)]
+    steps = [v2.Resize(size)]
     if augment:
-        steps = [
-            v2.RandomResizedCrop(size, scale=(0.5, 1), ratio=(1.2, 1.5), antialias=True),
-            v2.RandomHorizontalFlip(),
-            v2.ColorJitter(0.3, 0.3, 0.3, 0.05),
-        ]
+        crop = v2.RandomResizedCrop(size, scale=(0.5, 1), ratio=(1.2, 1.5))
+        steps = [crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.3, 0.3, 0.3, 0.05)]
     return v2.Compose([*steps, v2.ToDtype(torch.float32), v2.Normalize(IMAGE_MEAN, IMAGE_STD)])
 
 
@@ -146,7 +142,7 @@ def main() -> None:
     model.requires_divisible_input_shape = False  # this decoder takes 240x320 as it is
     load_pretrained_encoder(model, cfg.model.encoder, cfg.model.pretrained)
     model.to(device, memory_format=torch.channels_last)
-    weights = class_weights(train).to(device)
+    criterion = nn.CrossEntropyLoss(class_weights(train).to(device), ignore_index=IGNORE_INDEX)
     own = [*model.decoder.parameters(), *model.segmentation_head.parameters()]
     optimizer = torch.optim.AdamW(
         [{"params": model.encoder.parameters()}, {"params": own}], weight_decay=WEIGHT_DECAY
@@ -161,9 +157,7 @@ def main() -> None:
         for image, label in tqdm(loader, leave=False):
             with autocast(device, precision):
                 logits = model(image.to(device, non_blocking=True))
-            loss = F.cross_entropy(
-                logits.float(), label.to(device), weights, ignore_index=IGNORE_INDEX
-            )
+            loss = criterion(logits.float(), label.to(device))
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -12,10 +12,10 @@ import statistics
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from errors import InputError, exit_on_input_error  # noqa: E402
-from utils.metrics import COLUMNS, PROTOCOLS  # noqa: E402
+from errors import InputError, exit_on_input_error
+from utils.metrics import COLUMNS, PROTOCOLS
 
 
 def read_rows(folder: Path) -> dict[tuple[str, str], list[list[float]]]:

@@ -28,8 +28,6 @@ from datasets.geometry import NYU_INTRINSICS
 from errors import InputError, exit_on_input_error
 from utils.completion import FORMATS, SceneCompleter
 
-LOW_CONFIDENCE = 0.5
-MAX_LIST_BYTES = 1 << 24
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".ppm", ".bmp", ".npy"}
 _KIND = re.compile(
     r"(?:^|[._-])(?:(?P<colour>rgb|colou?rs?|image)|(?P<depth>depth)|(?P<pose>pose))(?=$|[._-])",
@@ -134,7 +132,7 @@ def _paired_frames(rgb_dir: Path, depth_dir: Path, pose: Path | None) -> list[Fi
 
 def _listed_frames(path: Path, pose: Path | None) -> list[Files]:
     frames = []
-    for number, line in enumerate(read_text(path, MAX_LIST_BYTES).splitlines(), 1):
+    for number, line in enumerate(read_text(path, limit=1 << 24).splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
@@ -179,7 +177,7 @@ def complete_frame(completer: SceneCompleter, files: Files, args: argparse.Names
     estimate = scene.frame.estimate
     if estimate is not None:
         beliefs.append(estimate.belief)
-        if estimate.confidence < LOW_CONFIDENCE:
+        if estimate.confidence < 0.5:
             beliefs.append("low confidence: look at the picture, or give --pose")
     formats = args.formats
     if not scene.occupied.any():

@@ -27,10 +27,6 @@ MAX_PIXELS = 1 << 26
 MAX_SCANS = 100  # of a progressive JPEG; encoders write about ten, and each takes the time of all
 MAX_CHUNK = 1 << 26  # values that HDF5 unpacks at once
 IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "PPM", "BMP")
-# What NumPy writes, and 3D-Sketch wrote. Python's zipfile unpacks the others without a limit.
-_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
-# LZMA, too, is unpacked without a limit, but in pieces of so many packed bytes: 30 MB at most.
-_PIECE = 4096
 
 
 def read_bytes(path: str | Path, limit: int) -> bytes:
@@ -79,14 +75,16 @@ def read_array(path: str | Path, key: str, kinds: str, size: int | None = None) 
 def _unpack(archive: zipfile.ZipFile, name: str) -> bytes:
     """All bytes of a member, its checksum compared."""
     info = archive.getinfo(name)
-    if info.compress_type not in _PACKINGS:
+    # What NumPy writes, and 3D-Sketch wrote. Python's zipfile unpacks the others without a limit.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
         raise ValueError(f"it is packed by method {info.compress_type}")
     if info.file_size > MAX_ARRAY_BYTES:
         raise ValueError(f"it has {info.file_size} bytes")
     with archive.open(info) as member:
         if info.compress_type != zipfile.ZIP_LZMA:
             return member.read(info.file_size)
-        return b"".join(iter(lambda: member.read(_PIECE), b""))
+        # LZMA, too, is unpacked without a limit, but so many packed bytes at once: 30 MB at most.
+        return b"".join(iter(lambda: member.read(4096), b""))
 
 
 def _read_npy(path: str | Path) -> np.ndarray:

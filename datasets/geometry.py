@@ -58,12 +58,11 @@ def check_pose(pose: np.ndarray, name: str = "pose") -> np.ndarray:
     if pose.shape != (4, 4) or not np.isfinite(pose).all():
         raise InputError(f"{name}: a camera pose must be a finite 4x4 matrix")
     rotation = pose[:3, :3].astype(np.float64)
-    rigid = (
+    if not (
         np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)
         and np.linalg.det(rotation) > 0
         and np.allclose(pose[3], [0, 0, 0, 1], atol=1e-6)
-    )
-    if not rigid:
+    ):
         raise InputError(
             f"{name}: the camera pose is not a rigid transform (rotation and translation, "
             "row-major 4x4, camera to world)"

@@ -40,7 +40,6 @@ IMAGE_SUFFIXES = (
     "_rgb.png", "_rgb.jpg", "_colors.png", "_colors.jpg", "_0000_color.png", "_0000_color.jpg",
 )  # fmt: skip
 _IMAGE_NAME = re.compile(f"NYU([0-9]{{4}})(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))})")
-_MAX_ID_BYTES = 1 << 20  # of an id list
 _ID_LINE = re.compile(r"(?:NYU)?([0-9]{1,4})(?:[_.][A-Za-z0-9_.-]*)?")
 
 
@@ -178,8 +177,7 @@ def find_scenes(
         raise InputError(f"{root}: no such folder; {expected}")
     places = scene_places(root, split, "xxxx")
     folders = {field: [path.parent for path in paths] for field, paths in places.items()}
-    absent = [found for found in folders.values() if not any(map(Path.is_dir, found))]
-    if absent:
+    if absent := [found for found in folders.values() if not any(map(Path.is_dir, found))]:
         names = ", ".join(str(found[0].relative_to(root)) for found in absent)
         raise InputError(f"{root}: {names} missing in it; {expected}")
 
@@ -273,7 +271,7 @@ def _read_volume(path: str | Path, key: str, dtype: type) -> np.ndarray:
 def _read_ids(path: Path) -> list[str]:
     """Four-digit scene ids from a list, one a line."""
     ids = []
-    for number, line in enumerate(read_text(path, _MAX_ID_BYTES).splitlines(), 1):
+    for number, line in enumerate(read_text(path, limit=1 << 20).splitlines(), 1):
         if not (line := line.strip()):
             continue
         match = _ID_LINE.fullmatch(line)

@@ -1,7 +1,4 @@
-"""Camera poses: read from a file, or recovered from Mapping where the raw .bin files are lost.
-
-Axes and units are defined in datasets/geometry.py.
-"""
+"""Camera poses: read from a file, or recovered from Mapping where the raw .bin files are lost."""
 
 import re
 from pathlib import Path
@@ -17,7 +14,6 @@ from datasets.raycast import camera_rays
 from errors import InputError, one_line
 
 MAX_MISSES = 0.02  # of the mapped pixels; the published mappings stay below 0.01
-_MIN_PIXELS = 50
 Pair = tuple[np.ndarray, np.ndarray]
 
 # The camera that looks level along world Y: columns are its axes (right, down, forward).
@@ -67,7 +63,7 @@ def recover_pose(mapping: np.ndarray, K: np.ndarray = NYU_INTRINSICS) -> Pair:
     the published mappings leave some 0.1 degrees and 5 mm open. Raises InputError if none fits.
     """
     rays, centres = _constraints(mapping, K)
-    if len(rays) < _MIN_PIXELS:
+    if len(rays) < 50:
         raise InputError(f"{len(rays)} mapped pixels are too few to recover the camera from")
     starts = [least_squares(_direction_error, x, args=(rays, centres)) for x in _STARTS]
     best = min(starts, key=lambda result: result.cost)

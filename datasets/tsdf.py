@@ -1,7 +1,4 @@
-"""Truncated signed distance: from a depth image, or from ground-truth voxels (TSDF-CAD).
-
-Axes, units and voxel order are defined in datasets/geometry.py.
-"""
+"""TSDF of a depth image or of ground-truth voxels (TSDF-CAD); axes as in datasets/geometry.py."""
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt

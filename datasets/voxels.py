@@ -1,7 +1,4 @@
-"""Raw SSCNet files and the arrays made of them: labels, depth images, Mapping, label_weight.
-
-Axes, units and voxel order are defined in datasets/geometry.py.
-"""
+"""Raw SSCNet files; labels, Mapping and label_weight of them; axes as in datasets/geometry.py."""
 
 import math
 from pathlib import Path

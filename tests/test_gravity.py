@@ -56,7 +56,7 @@ def test_pose_of_a_noisy_room(yaw, pitch, height, roll):
     estimate = estimate_pose(with_noise(room_frame(NYU_INTRINSICS, pose)), NYU_INTRINSICS)
     assert angle(estimate.pose[2, :3], pose[2, :3]) < 1
     assert estimate.pose[2, 3] == pytest.approx(height - 0.03, abs=0.03)  # its floor is 3 cm thick
-    assert estimate.wall_aligned and estimate.confidence > 0.5
+    assert "turned with the walls" in estimate.belief and estimate.confidence > 0.5
     forward, true_forward = estimate.pose[:3, 2], pose[:3, 2]
     assert angle(forward, true_forward) < 2
 

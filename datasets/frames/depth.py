@@ -20,11 +20,7 @@ UNITS = {
 }
 _PER_METRE = {"m": 1, "mm": 1000, "tum": 5000}
 INVALID = 65535  # besides 0: what some tools write where nothing was measured
-MEDIAN_RANGE = (0.4, 8.0)  # metres
-MIN_FARTHEST = 1.0  # metres: 98th percentile
 MIN_MEASURED = 0.02  # of the pixels
-# Kinect's raw disparity has 11 bits; 2047 is no measurement, and 1.084 the last with a depth.
-_DISPARITY_NONE, _DISPARITY_MAX = 2047, 1100
 
 
 class Depth(NamedTuple):
@@ -87,8 +83,9 @@ def _check_values(values: np.ndarray, size: int, name: str | Path) -> None:
         raise InputError(f"{name}: negative depths; 0 or NaN is for not measured")
     if values.min() == values.max():
         raise InputError(f"{name}: the same depth everywhere: not a measurement")
-    kinect_none = values == _DISPARITY_NONE
-    if kinect_none.any() and values[~kinect_none].max(initial=0) <= _DISPARITY_MAX:
+    # 2047 is no measurement, and 1084 the last with a depth.
+    kinect_none = values == 2047
+    if kinect_none.any() and values[~kinect_none].max(initial=0) <= 1100:
         raise InputError(
             f"{name}: Kinect's raw disparity (11 bits, 2047 for none), not depth: convert it to "
             "millimetres first"
@@ -114,14 +111,12 @@ def _convert(values: np.ndarray, unit: str, name: str | Path) -> np.ndarray:
 
 
 def _plausible(metres: np.ndarray) -> bool:
-    low, high = MEDIAN_RANGE
-    return low <= np.median(metres) <= high and np.percentile(metres, 98) >= MIN_FARTHEST
+    return 0.4 <= np.median(metres) <= 8 and np.percentile(metres, 98) >= 1
 
 
 def _grain(values: np.ndarray) -> str | None:
     """The unit that the numbers' common divisor speaks for, or None."""
-    if values.dtype.kind == "f":
-        return None
-    if np.mean(values % 8 == 0) > 0.995:
-        return "sscnet"
-    return "tum" if np.mean(values % 5 == 0) > 0.995 else None
+    for unit, divisor in (("sscnet", 8), ("tum", 5)):
+        if values.dtype.kind != "f" and np.mean(values % divisor == 0) > 0.995:
+            return unit
+    return None

@@ -16,8 +16,6 @@ from datasets.tsdf import frame_tsdf
 from datasets.voxels import frame_mapping
 from errors import InputError
 
-MIN_IN_GRID = 0.05  # of the measured pixels must lie in the grid
-
 
 class PreparedFrame(NamedTuple):
     batch: dict  # image (1, 3, 480, 640), mapping2d (1, 480, 640), tsdf (1, 1, 60, 36, 60)
@@ -61,7 +59,7 @@ def prepare_frame(
     wide = Frame(view.wide_depth, view.wide_intrinsics, pose, origin, keep_unmeasured=False)
     pixels, voxels = wide.pixel_voxels
     inside, total = len(pixels), (wide.depth > 0).sum()
-    if inside < MIN_IN_GRID * total:
+    if inside < 0.05 * total:
         raise InputError(
             f"only {inside} of {total} measured pixels lie in the grid, 1 to 5.8 m in front of the "
             "camera: is the pose right, and the depth unit?"

@@ -46,7 +46,6 @@ class Patches(NamedTuple):
 class EstimatedPose(NamedTuple):
     pose: np.ndarray  # (4, 4) float32, camera to world
     confidence: float  # 0..1
-    wall_aligned: bool  # whether walls turned the grid, or the view did
     belief: str  # for the user
 
 
@@ -90,8 +89,7 @@ def estimate_pose(
         f"{'looking straight ahead' if yaw is None else 'turned with the walls'}; {seen}, "
         f"confidence {confidence:.2f}"
     )
-    pose = pose_from_gravity(gravity, height, yaw or 0.0)
-    return EstimatedPose(pose, confidence, yaw is not None, belief)
+    return EstimatedPose(pose_from_gravity(gravity, height, yaw or 0.0), confidence, belief)
 
 
 def pose_from_gravity(gravity: np.ndarray, height: float, yaw: float = 0.0) -> np.ndarray:

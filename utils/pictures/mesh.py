@@ -46,7 +46,7 @@ def point_cloud(points: np.ndarray, classes: np.ndarray) -> trimesh.PointCloud:
 def export(path: str | Path, geometry: trimesh.Trimesh | trimesh.PointCloud) -> None:
     """Write a mesh or points as .ply (binary, Z up), a mesh also as .glb (Y up).
 
-    Raises InputError if there is nothing to write, or the file cannot be written.
+    Raises InputError if there is nothing to write.
     """
     if not len(geometry.vertices):
         raise InputError(f"{path}: no voxel is occupied, there is nothing to write")

@@ -33,8 +33,7 @@ def save_page(
     prediction, truth, errors or visible, and all=1 to show what is not evaluated too.
 
     title: heading, such as the checkpoint's name and what it was evaluated on; tables: caption ->
-    {row name: utils.metrics.table_row}; exhibits: may be empty. Raises InputError if the file
-    cannot be written.
+    {row name: utils.metrics.table_row}; exhibits: may be empty.
     """
     data = {
         "grid": GRID,

@@ -1,7 +1,4 @@
-"""Voxels to files that other programs show: a PNG of a scene, and the original's PLY.
-
-The interactive page is in page.py, training curves are in curves.py.
-"""
+"""Voxels to files that other programs show: a PNG of a scene, and the original's PLY."""
 
 import io
 from pathlib import Path
@@ -39,7 +36,7 @@ def write_ply(path: str | Path, labels: np.ndarray) -> bool:
     """Write the occupied voxels as coloured points, byte for byte as the original does.
 
     labels: (X, Y, Z) int, 0..11 and 255; 0 and 255 are not drawn. Returns whether there was a voxel
-    to draw; if not, no file is written. Raises InputError if the file cannot be written.
+    to draw; if not, no file is written.
     """
     indices = np.argwhere(is_occupied(labels))
     if not len(indices):
@@ -77,8 +74,7 @@ def save_scene_picture(path: str | Path, exhibit: Exhibit) -> None:
 
     Image, depth, visible surface and prediction; with a label, ground truth and errors too. Voxels
     are drawn as cubes from one viewpoint behind and above the camera, without the ceiling. The
-    depth is left out where it is not given and no camera fits the mapping. Raises InputError if the
-    file cannot be written.
+    depth is left out where it is not given and no camera fits the mapping.
     """
     pictures = render_volumes(exhibit, _PANEL)
     depth, depth_title = exhibit.depth, "Depth"

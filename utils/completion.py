@@ -24,7 +24,7 @@ from utils.checkpoint import read_network
 from utils.distributed import autocast, to_device
 from utils.files import atomic_file
 from utils.pictures.exhibit import Exhibit
-from utils.pictures.mesh import export_mesh, export_points
+from utils.pictures.mesh import cube_mesh, export, point_cloud
 from utils.pictures.page import save_page
 from utils.pictures.picture import save_scene_picture
 
@@ -86,9 +86,9 @@ class CompletedScene:
         kind = Path(path).suffix
         if kind == ".glb" or (kind == ".ply" and mesh):
             cubes = np.where(self.occupied, self.labels, 0)
-            export_mesh(path, cubes, self.origin, self.voxel_size)
+            export(path, cube_mesh(cubes, self.origin, self.voxel_size))
         elif kind == ".ply":
-            export_points(path, *self.points())
+            export(path, point_cloud(*self.points()))
         elif kind == ".png":
             save_scene_picture(path, self.exhibit())
         elif kind == ".html":

@@ -126,7 +126,7 @@ def train_step(
     counts = torch.stack([torch.stack(target.counts) for target in targets]).sum(dim=0)
     # Data parallel training averages gradients; the losses are means over all processes' voxels.
     counts = LossCounts(*(distributed.all_sum(counts) / distributed.world_size()))
-    buffers = [buffer.clone() for buffer in model.buffers()] if cfg.max_skipped else []
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if cfg.max_skipped else []
     sums, not_finite = {}, []
     for i, (batch, target) in enumerate(zip(batches, targets, strict=True)):
         with distributed.no_sync(model, skip=i < len(batches) - 1):
@@ -152,7 +152,6 @@ def train_step(
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     skipped = skipped.bool()
-    if buffers:
-        for buffer, before in zip(model.buffers(), buffers, strict=True):
-            buffer.copy_(torch.where(skipped, before, buffer))
+    for buffer, before in buffers:
+        buffer.copy_(torch.where(skipped, before, buffer))
     return sums, torch.cat([skipped[None], not_finite])

@@ -24,8 +24,7 @@ _PANELS = {
 def save_training_curves(path: str | Path, history: list[dict[str, float]]) -> None:
     """Draw losses, learning rate and, where there are any, the scores of each epoch into a PNG.
 
-    history: the rows of metrics.csv; those of epochs without evaluation have no scores. Raises
-    InputError if the file cannot be written.
+    history: the rows of metrics.csv; those of epochs without evaluation have no scores.
     """
     panels = {}
     for title, names in _PANELS.items():

@@ -37,8 +37,6 @@ class Exhibit:
     depth: (480, 640) metres, 0 not measured; None: ray-cast from the visible surface.
     pose, origin: of the camera with NYU_INTRINSICS, (4, 4) camera to world, (3,) world metres; None
         together: recovered from `mapping`.
-
-    Raises InputError for an array of another shape.
     """
 
     name: str

@@ -38,31 +38,21 @@ def cube_mesh(labels: np.ndarray, origin: np.ndarray, voxel_size: float) -> trim
     )
 
 
-def export_mesh(
-    path: str | Path, labels: np.ndarray, origin: np.ndarray, voxel_size: float
-) -> None:
-    """Write cube_mesh as .ply (binary, Z up) or .glb (Y up).
+def point_cloud(points: np.ndarray, classes: np.ndarray) -> trimesh.PointCloud:
+    """Coloured points: (n, 3) metres and (n,) classes 1..11."""
+    return trimesh.PointCloud(points, colors=_COLORS[classes])
 
-    Raises InputError if there is nothing to write, or the file cannot be written.
+
+def export(path: str | Path, geometry: trimesh.Trimesh | trimesh.PointCloud) -> None:
+    """Write a mesh or points as .ply (binary, Z up), a mesh also as .glb (Y up).
+
+    Raises InputError if there is nothing to write.
     """
-    mesh = cube_mesh(labels, origin, voxel_size)
-    kind = Path(path).suffix.removeprefix(".")
-    if kind == "glb":
-        mesh.apply_transform(_Y_UP)
-    _write(path, mesh, kind)
-
-
-def export_points(path: str | Path, points: np.ndarray, classes: np.ndarray) -> None:
-    """Write coloured points, (n, 3) metres and (n,) classes 1..11, as a binary .ply.
-
-    Raises InputError if there is nothing to write, or the file cannot be written.
-    """
-    _write(path, trimesh.PointCloud(points, colors=_COLORS[classes]), "ply")
-
-
-def _write(path: str | Path, geometry: trimesh.Trimesh | trimesh.PointCloud, kind: str) -> None:
     if not len(geometry.vertices):
         raise InputError(f"{path}: no voxel is occupied, there is nothing to write")
+    kind = Path(path).suffix.removeprefix(".")
+    if kind == "glb":
+        geometry = geometry.copy().apply_transform(_Y_UP)
     content = io.BytesIO()
     geometry.export(content, file_type=kind)
     with atomic_file(path) as file:

@@ -12,7 +12,6 @@ from datasets.voxels import is_occupied
 from utils.pictures.rendering import Viewpoint, look_at_voxels, render_voxels
 
 _COLORS = np.array(CLASS_COLORS, np.uint8)
-_FROM_ABOVE = np.radians([18, 40])  # azimuth, elevation
 
 
 def draw_overview(scenes: list[nyu.SceneFiles]) -> Figure:
@@ -37,7 +36,8 @@ def draw_overview(scenes: list[nyu.SceneFiles]) -> Figure:
         else:
             _draw_cuts(row[3:5], nyu.read_tsdf(scene.tsdf_cad), "TSDF-CAD")
         if solid.any():
-            row[5].imshow(render_voxels(solid, colors, look_at_voxels(solid, *_FROM_ABOVE)))
+            above = look_at_voxels(solid, azimuth=np.radians(18), elevation=np.radians(40))
+            row[5].imshow(render_voxels(solid, colors, above))
         row[5].set_title("labels from above")
         for panel in row:
             panel.set(xticks=[], yticks=[])

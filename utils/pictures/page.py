@@ -18,8 +18,6 @@ from utils.files import write_text
 from utils.metrics import COLUMNS
 from utils.pictures.exhibit import CEILING, ERROR_COLORS, ERROR_NAMES, Exhibit
 
-TEMPLATE = Path(__file__).with_name("page.html")
-_IMAGE_SIZE = 480, 360  # pixels: width, height
 _UNDERLINE = {
     name: f' style="border-bottom: 4px solid rgb{color}"'
     for name, color in zip(CLASS_NAMES, CLASS_COLORS, strict=True)
@@ -27,10 +25,7 @@ _UNDERLINE = {
 
 
 def save_page(
-    path: str | Path,
-    title: str,
-    tables: dict[str, dict[str, list[float]]],
-    exhibits: list[Exhibit],
+    path: str | Path, title: str, tables: dict[str, dict[str, list[float]]], exhibits: list[Exhibit]
 ) -> None:
     """Write the page; about 80 kB a scene.
 
@@ -38,8 +33,7 @@ def save_page(
     prediction, truth, errors or visible, and all=1 to show what is not evaluated too.
 
     title: heading, such as the checkpoint's name and what it was evaluated on; tables: caption ->
-    {row name: utils.metrics.table_row}; exhibits: may be empty. Raises InputError if the file
-    cannot be written.
+    {row name: utils.metrics.table_row}; exhibits: may be empty.
     """
     data = {
         "grid": GRID,
@@ -57,7 +51,7 @@ def save_page(
         "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     }
     # In one pass: what is filled in is not searched again.
-    template = TEMPLATE.read_text(encoding="utf-8")
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template))
 
 
@@ -68,7 +62,7 @@ def _scene(exhibit: Exhibit) -> dict:
     volumes += [exhibit.shown_label, exhibit.errors] if has_truth else []
     packed = b"".join(volume.astype(np.uint8).tobytes() for volume in volumes)
     packed += exhibit.visible_colors[exhibit.visible].tobytes()
-    image = cv2.resize(exhibit.image, _IMAGE_SIZE, interpolation=cv2.INTER_AREA)
+    image = cv2.resize(exhibit.image, (480, 360), interpolation=cv2.INTER_AREA)
     _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     return {
         "name": exhibit.name,

@@ -1,15 +1,10 @@
-"""Voxels to files that other programs show: a PNG of a scene, and the original's PLY.
-
-The interactive page is in page.py, training curves are in curves.py.
-"""
+"""Voxels to files that other programs show: a PNG of a scene, and the original's PLY."""
 
 import io
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -41,7 +36,7 @@ def write_ply(path: str | Path, labels: np.ndarray) -> bool:
     """Write the occupied voxels as coloured points, byte for byte as the original does.
 
     labels: (X, Y, Z) int, 0..11 and 255; 0 and 255 are not drawn. Returns whether there was a voxel
-    to draw; if not, no file is written. Raises InputError if the file cannot be written.
+    to draw; if not, no file is written.
     """
     indices = np.argwhere(is_occupied(labels))
     if not len(indices):
@@ -79,8 +74,7 @@ def save_scene_picture(path: str | Path, exhibit: Exhibit) -> None:
 
     Image, depth, visible surface and prediction; with a label, ground truth and errors too. Voxels
     are drawn as cubes from one viewpoint behind and above the camera, without the ceiling. The
-    depth is left out where it is not given and no camera fits the mapping. Raises InputError if the
-    file cannot be written.
+    depth is left out where it is not given and no camera fits the mapping.
     """
     pictures = render_volumes(exhibit, _PANEL)
     depth, depth_title = exhibit.depth, "Depth"
@@ -119,8 +113,7 @@ def _panels(name: str, titles: list[str], legend_rows: int) -> tuple[Figure, dic
     full_height = _HEADER + rows * (height + _TITLE) + bottom
     figure = Figure(figsize=(full_width / _DPI, full_height / _DPI), dpi=_DPI)
     middle = 1 - 0.6 * _HEADER / full_height
-    style = {"ha": "center", "va": "center", "fontsize": 15, "parse_math": False}
-    figure.text(0.5, middle, name, **style)
+    figure.text(0.5, middle, name, ha="center", va="center", fontsize=15, parse_math=False)
     box = {"left": _GAP / full_width, "right": 1 - _GAP / full_width, "wspace": _GAP / width}
     box |= {"bottom": bottom / full_height, "top": 1 - (_HEADER + _TITLE) / full_height}
     box |= {"hspace": _TITLE / height}
@@ -137,10 +130,8 @@ def _draw_depth(figure: Figure, panel: Axes, depth: np.ndarray) -> None:
     """The measured depths in colour, and a bar that says how far each colour is."""
     measured = depth[depth > 0]
     low, high = np.percentile(measured, [1, 99]) if measured.size else (0, 1)
-    colors = ScalarMappable(Normalize(low, high), "viridis")
-    picture = colors.to_rgba(depth)
-    picture[depth <= 0] = 1
-    panel.imshow(picture)
+    shown = np.where(depth > 0, depth, np.nan)
+    colors = panel.imshow(shown, vmin=low, vmax=high, interpolation_stage="rgba")
     panel.add_patch(Rectangle((12, 402), 266, 66, color="white", alpha=0.8))
     inset = panel.inset_axes([44, 412, 200, 18], transform=panel.transData)
     bar = figure.colorbar(colors, cax=inset, orientation="horizontal")

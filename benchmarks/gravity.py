@@ -38,7 +38,6 @@ from errors import InputError, exit_on_input_error
 class Error(NamedTuple):
     """Of one frame; NaN where the truth, or the estimate, is not known."""
 
-    name: str
     refused: bool
     gravity: float = np.nan  # degrees
     height: float = np.nan  # centimetres, estimated minus true
@@ -48,7 +47,7 @@ class Error(NamedTuple):
 
 
 def pose_error(
-    name: str, depth: np.ndarray, K: np.ndarray, gravity: np.ndarray, pose: np.ndarray | None = None
+    depth: np.ndarray, K: np.ndarray, gravity: np.ndarray, pose: np.ndarray | None = None
 ) -> Error:
     """Estimate a pose and compare it.
 
@@ -62,10 +61,10 @@ def pose_error(
         try:
             estimate = estimate_pose(depth, K, height=height)
         except InputError:
-            return Error(name, refused)
+            return Error(refused)
     down = -estimate.pose[2, :3].astype(np.float64)
     cosine = np.clip(down @ gravity / np.linalg.norm(gravity), -1, 1)
-    error = Error(name, refused, np.degrees(np.arccos(cosine)), confidence=estimate.confidence)
+    error = Error(refused, np.degrees(np.arccos(cosine)), confidence=estimate.confidence)
     if pose is None:
         return error
     centimetres = np.nan if refused else 100 * (estimate.pose[2, 3] - height)
@@ -82,23 +81,18 @@ def room_error(seed: int, index: int) -> Error:
     room = make_room(seed, "test", index)
     height = Frame(room.perfect_depth, NYU_INTRINSICS, room.pose, np.zeros(3)).points()[:, 2]
     floor = (np.abs(height) < 0.02) & (room.depth.reshape(-1) > 0)
-    error = pose_error(f"room {index}", room.depth, room.K, -room.pose[2, :3], room.pose)
+    error = pose_error(room.depth, room.K, -room.pose[2, :3], room.pose)
     return error._replace(floor=float(floor.mean()))
 
 
-def nyu_error(png: str, bin_file: str) -> Error:
-    pose = read_bin(bin_file).pose
-    return pose_error(Path(bin_file).stem, read_depth(png), NYU_INTRINSICS, -pose[2, :3], pose)
-
-
-def seven_scenes_errors(folder: Path) -> Iterator[Error]:
+def seven_scenes_errors(folder: Path) -> Iterator[tuple[str, Error]]:
     gravity = read_pose(folder / "gravity-direction.txt")
     for path in sorted(folder.glob("frame-*.depth.png")):
         depth = to_metres(read_depth_image(path), "mm", path).metres
         K = read_intrinsics(folder / "camera-intrinsics.txt", depth.shape)
         pose = read_pose(str(path).replace(".depth.png", ".pose.txt"))
         name = path.name.removesuffix(".depth.png")
-        yield pose_error(f"7-Scenes {name}", depth, K, pose[:3, :3].T @ gravity)
+        yield f"7-Scenes {name}", pose_error(depth, K, pose[:3, :3].T @ gravity)
 
 
 def spread(values: list[float]) -> str:
@@ -133,10 +127,14 @@ def main() -> None:
             print_errors(f"with confidence {low} to {min(high, 1):g}", some)
     if refused := [error for error in rooms if error.refused]:
         print_errors("refused, height given", refused)
-    real = [nyu_error(*args.nyu)] if args.nyu else []
-    real += seven_scenes_errors(args.seven_scenes) if args.seven_scenes else []
-    for error in real:
-        print_errors(error.name, [error])
+    if args.nyu:
+        png, bin_file = args.nyu
+        pose = read_bin(bin_file).pose
+        error = pose_error(read_depth(png), NYU_INTRINSICS, -pose[2, :3], pose)
+        print_errors(Path(bin_file).stem, [error])
+    if args.seven_scenes:
+        for name, error in seven_scenes_errors(args.seven_scenes):
+            print_errors(name, [error])
     unseen = [error for error in rooms if error.floor < 0.01]
     print(f"\n{len(unseen)} rooms show the floor in less than 1 % of the pixels, ", end="")
     print(f"{sum(error.refused for error in unseen)} of them are among the {len(refused)} refused;")

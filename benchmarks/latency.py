@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -36,8 +35,6 @@ from datasets.voxels import mapping_from_depth
 from errors import exit_on_input_error
 from utils.completion import FORMATS, SceneCompleter
 
-Result = TypeVar("Result")
-
 
 @exit_on_input_error
 def main() -> None:
@@ -53,11 +50,9 @@ def main() -> None:
     room = make_room(0, "test", 0)
     rgb, depth, K = room.rgb, room.depth, room.K
 
-    def timed(name: str, function: Callable[[], Result]) -> Result:
+    def timed(name: str, function: Callable) -> None:
         function()
-        (seconds,), (result,) = take_turns([function], args.rounds)
-        print_row(name, f"{1000 * seconds:.1f}")
-        return result
+        print_row(name, f"{1000 * take_turns([function], args.rounds)[0]:.1f}")
 
     model = sum(p.numel() for p in completer.model.parameters()) / 1e6
     print(f"{args.pretrained_path}, {model:.1f} M parameters, {completer.device}, ", end="")
@@ -65,15 +60,16 @@ def main() -> None:
     print_header(["part", "ms"])
     timed("**whole call**, pose estimated", lambda: completer(rgb, depth, K))
     timed("**whole call**, pose given", lambda: completer(rgb, depth, K, room.pose))
-    prepare = partial(prepare_frame, rgb, depth, K, room.pose)
-    frame = timed("preparing the frame, pose given", prepare)
+    timed("preparing the frame, pose given", lambda: prepare_frame(rgb, depth, K, room.pose))
     timed("- depth check", lambda: to_metres(depth))
     timed("- resampling to NYUv2's view", lambda: to_nyu_view(rgb, depth, NYU_INTRINSICS))
+    frame = prepare_frame(rgb, depth, K, room.pose)
     geometry = NYU_INTRINSICS, frame.pose, frame.origin
     timed("- mapping", lambda: mapping_from_depth(depth, *geometry, keep_unmeasured=False))
     timed("- TSDF", lambda: tsdf_from_depth(depth, *geometry, keep_unmeasured=False))
     timed("pose estimation", lambda: estimate_pose(depth, K))
-    scene = timed("network, softmax and labels", lambda: completer.complete(frame))
+    timed("network, softmax and labels", lambda: completer.complete(frame))
+    scene = completer.complete(frame)
     with tempfile.TemporaryDirectory() as folder:
         rgb_path, depth_path = Path(folder) / "rgb.png", Path(folder) / "depth.png"
         cv2.imwrite(str(rgb_path), rgb[..., ::-1])

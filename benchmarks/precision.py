@@ -33,26 +33,25 @@ def main() -> None:
     args = parse_settings(parser)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, cfg, volume = read_network(args.pretrained_path, args.overrides)
-    network.to(device)
     dataset = build_dataset(cfg.data, "test", with_cad=volume == "tsdf_cad", augment=False)
-    expected, counts = {}, []
+    scenes = network.to(device), dataset, volume, device
 
-    def keep(name: str, labels: Tensor, _batch: dict) -> None:
-        expected[name] = labels.to(torch.uint8)
+    def predict(precision: str) -> Tensor:
+        """Print the scores; return the classes of all evaluated voxels, scene by scene."""
+        classes = []
 
-    def compare(name: str, labels: Tensor, batch: dict) -> None:
-        evaluated = supervised_voxels(batch).view_as(labels)
-        same = (labels == expected[name]) & evaluated
-        counts.append((same.sum().item(), evaluated.sum().item()))
+        def keep(_name: str, labels: Tensor, batch: dict) -> None:
+            evaluated = labels.flatten()[supervised_voxels(batch)[0]]
+            classes.append(evaluated.to("cpu", torch.uint8))
 
-    for precision, on_scene in (("fp32", keep), (args.precision, compare)):
-        workers = loader_processes(cfg)
-        metrics, _ = evaluate(network, dataset, volume, device, precision, workers, on_scene)
+        metrics, _ = evaluate(*scenes, precision, loader_processes(cfg), keep)
         scores = metrics.compute()
         sc, ssc = scores["sc"], scores["ssc"]
         print(f"{precision}: SC IoU {sc['iou']:.2f}, SSC mIoU {ssc['miou']:.2f}")
-    same, voxels = map(sum, zip(*counts, strict=True))
-    print(f"the same class at {same / voxels:.2%} of {voxels} evaluated voxels")
+        return torch.cat(classes)
+
+    same = predict("fp32") == predict(args.precision)
+    print(f"the same class at {same.double().mean():.2%} of {len(same)} evaluated voxels")
 
 
 if __name__ == "__main__":

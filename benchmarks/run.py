@@ -209,10 +209,7 @@ def relative(values: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> float:
 
 
 def peak_memory(case: str, cfg: EasyDict, plain: bool) -> float:
-    """GB that this process held at most, on Linux, after one run of a case.
-
-    (getrusage would count what its parent held, too.)
-    """
+    """GB held at most, on Linux, after a run. (getrusage would count what a parent held, too.)"""
     CASES[case][0](cfg, plain)()
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9
@@ -231,7 +228,7 @@ def compare(case: str, cfg: EasyDict, rounds: int) -> bool:
     prepare, limit = CASES[case]
     plain, fast = prepare(cfg, True), prepare(cfg, False)
     difference = relative(fast(), plain())
-    (plain_s, fast_s), _ = take_turns((plain, fast), rounds)
+    plain_s, fast_s = take_turns((plain, fast), rounds)
     del plain, fast
     memory, threads = [], (torch.get_num_threads(),)
     for which in (True, False):  # each in a process that does nothing else

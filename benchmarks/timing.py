@@ -2,29 +2,28 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 
-def take_turns(functions: Sequence[Callable], rounds: int) -> tuple[list[float], list]:
-    """Call all functions in each round. Returns their median seconds and their last results."""
-    times, results = [[] for _ in functions], [None] * len(functions)
+def take_turns(functions: Sequence[Callable], rounds: int) -> list[float]:
+    """Call all functions in each round. Returns their median seconds."""
+    times = [[] for _ in functions]
     for _ in range(rounds):
-        for i, function in enumerate(functions):
+        for function, seconds in zip(functions, times, strict=True):
             start = time.perf_counter()
-            results[i] = function()
+            function()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            times[i].append(time.perf_counter() - start)
-    return [statistics.median(seconds) for seconds in times], results
+            seconds.append(time.perf_counter() - start)
+    return [statistics.median(seconds) for seconds in times]
 
 
 def print_row(*cells: object) -> None:
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
-def print_header(columns: Iterable[str]) -> None:
-    columns = list(columns)
+def print_header(columns: Sequence[str]) -> None:
     print_row(*columns)
     print("|---" * len(columns) + "|")

@@ -63,9 +63,8 @@ def draw_confusion(path: Path, share: np.ndarray) -> None:
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     axes.set_xticks(range(len(CLASS_NAMES)), CLASS_NAMES, rotation=45, ha="right")
     axes.set_yticks(range(len(CLASS_NAMES)), CLASS_NAMES)
-    axes.set_xlabel("prediction")
-    axes.set_ylabel("ground truth")
-    axes.set_title("Per cent of the evaluated voxels of a class")
+    title = "Per cent of the evaluated voxels of a class"
+    axes.set(xlabel="prediction", ylabel="ground truth", title=title)
     save(figure, path)
 
 
@@ -76,9 +75,7 @@ def draw_histograms(path: Path, sc_iou: list[float], ssc_miou: list[float]) -> N
         axes.hist(values, bins=range(0, 101, 5), color="#0072b2", edgecolor="white")
         median = np.median(values)
         axes.axvline(median, color="#d55e00", label=f"median {median:.1f}")
-        axes.set_xlim(0, 100)
-        axes.set_xlabel(f"{title}, %")
-        axes.set_ylabel("scenes")
+        axes.set(xlim=(0, 100), xlabel=f"{title}, %", ylabel="scenes")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     figure.tight_layout()
@@ -90,9 +87,8 @@ def draw_scenes(path: Path, exhibits: list[Exhibit], captions: list[str]) -> Non
     titles = "Prediction", "Ground truth", "Errors"
     height, width = (side / 100 for side in PANEL)
     figure = Figure(figsize=(3 * width, len(exhibits) * height), dpi=100)
-    rows = figure.subplots(
-        len(exhibits), 3, squeeze=False, gridspec_kw={"wspace": 0, "hspace": 0.1}
-    )
+    spacing = {"wspace": 0, "hspace": 0.1}
+    rows = figure.subplots(len(exhibits), 3, squeeze=False, gridspec_kw=spacing)
     for row, exhibit, caption in zip(rows, exhibits, captions, strict=True):
         pictures = render_volumes(exhibit, PANEL)
         for axes, title in zip(row, titles, strict=True):
@@ -109,7 +105,6 @@ def main() -> None:
     args = parse_settings(parser)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, cfg, volume = read_network(args.pretrained_path, args.overrides)
-    model.to(device)
     dataset = build_dataset(cfg.data, "test", with_cad=volume == "tsdf_cad", augment=False)
     output = Path(cfg.output or "visual_pred")
     predictions = {}
@@ -117,9 +112,8 @@ def main() -> None:
     def keep(name: str, labels: torch.Tensor, _batch: dict) -> None:
         predictions[name] = labels.to("cpu", torch.uint8).numpy()
 
-    metrics, scenes = evaluate(
-        model, dataset, volume, device, cfg.train.precision, loader_processes(cfg), keep
-    )
+    how = cfg.train.precision, loader_processes(cfg), keep
+    metrics, scenes = evaluate(model.to(device), dataset, volume, device, *how)
     ssc_miou = [occurring_miou(scene) for scene in scenes.values()]
     sc_iou = [scene.compute()["sc"]["iou"] for scene in scenes.values()]
     draw_confusion(output / "confusion.png", confusion_shares(metrics))

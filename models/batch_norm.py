@@ -72,7 +72,5 @@ class BatchNorm3d(nn.BatchNorm3d):
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             unbiased = variance * (count / max(count - 1, 1))
             self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
-        dtype = self.weight.dtype
-        return _Normalise.apply(
-            x, self.weight, self.bias, mean.to(dtype), variance.to(dtype), self.eps
-        )
+        moments = (moment.to(self.weight.dtype) for moment in (mean, variance))
+        return _Normalise.apply(x, self.weight, self.bias, *moments, self.eps)

@@ -73,17 +73,12 @@ class DDRBlock(Recomputed):
         d, s = dilation, stride
         self.conv1 = Conv3d(channels_in, planes, 1, bias=False)
         self.bn1 = BatchNorm3d(planes)
-        self.conv2 = Conv3d(
-            planes, planes, (1, 1, 3), (1, 1, s), (0, 0, d), dilation=(1, 1, d), bias=False
-        )
+        # Each with kernel, stride, padding and dilation along its axis.
+        self.conv2 = Conv3d(planes, planes, (1, 1, 3), (1, 1, s), (0, 0, d), (1, 1, d), bias=False)
         self.bn2 = BatchNorm3d(planes)
-        self.conv3 = Conv3d(
-            planes, planes, (1, 3, 1), (1, s, 1), (0, d, 0), dilation=(1, d, 1), bias=False
-        )
+        self.conv3 = Conv3d(planes, planes, (1, 3, 1), (1, s, 1), (0, d, 0), (1, d, 1), bias=False)
         self.bn3 = BatchNorm3d(planes)
-        self.conv4 = Conv3d(
-            planes, planes, (3, 1, 1), (s, 1, 1), (d, 0, 0), dilation=(d, 1, 1), bias=False
-        )
+        self.conv4 = Conv3d(planes, planes, (3, 1, 1), (s, 1, 1), (d, 0, 0), (d, 1, 1), bias=False)
         self.bn4 = BatchNorm3d(planes)
         self.conv5 = Conv3d(planes, channels_out, 1, bias=False)
         self.bn5 = BatchNorm3d(channels_out)
@@ -121,9 +116,7 @@ def _stage(channels_in: int, first_planes: int, channels_out: int) -> nn.Sequent
 
 def _upsample(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
-        ConvTranspose3d(channels_in, channels_out),
-        BatchNorm3d(channels_out),
-        nn.ReLU(inplace=True),
+        ConvTranspose3d(channels_in, channels_out), BatchNorm3d(channels_out), nn.ReLU(inplace=True)
     )
 
 

@@ -76,31 +76,33 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str | Pat
     nn.Module.load_state_dict(module, state)  # encoders of the library override it, not strictly
 
 
+def renamed(key: str, prefixes: dict[str, str]) -> str:
+    """The key with its beginning replaced, if that is one of the prefixes."""
+    old = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
+    return prefixes.get(old, "") + key[len(old) :]
+
+
 def from_original(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename the entries of an original state dict and drop those that the network never uses."""
-    renamed = {}
-    for key, value in state.items():
-        if UNUSED_ENTRY.fullmatch(key):
-            continue
-        old = next((prefix for prefix in ORIGINAL_PREFIXES if key.startswith(prefix)), "")
-        renamed[ORIGINAL_PREFIXES.get(old, "") + key[len(old) :]] = value
-    return renamed
+    return {
+        renamed(key, ORIGINAL_PREFIXES): value
+        for key, value in state.items()
+        if not UNUSED_ENTRY.fullmatch(key)
+    }
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint of ours or of the original, decided by its content."""
     content = read_file(path)
-    is_ours = isinstance(content.get("format"), str) and content["format"] == FORMAT
     state = next((content[k] for k in ("model", "net", "network") if k in content), content)
     check_state(state, path)
     state = dict(state)  # without attributes that the file may have given it
-    if is_ours:
+    if content.get("format") == FORMAT:
         meta, training = content.get("meta"), content.get("training")
         is_sound = (
             isinstance(meta, dict)
             and isinstance(meta.get("config"), dict)
-            and isinstance(meta.get("input"), str)
-            and meta["input"] in ("tsdf", "tsdf_cad")
+            and meta.get("input") in ("tsdf", "tsdf_cad")
             and isinstance(meta.get("epoch"), int)
             and meta["epoch"] >= 0
         )
@@ -119,18 +121,14 @@ def _check_widths(settings: object, state: dict[str, Tensor], path: str | Path) 
     """Refuse a small file whose settings make a huge network, before that is built."""
     if settings is None:
         return
-    sizes = [settings.get(key) for key in ("width", "stem")] if isinstance(settings, dict) else []
-    fits = False
-    if [type(size) for size in sizes] == [int, int]:
-        width, stem = sizes
-        fits = all(
-            name in state and state[name].shape == shape
-            for name, shape in (
-                ("tsdf_net.stem.6.weight", (width, stem, 3, 3, 3)),
-                ("tsdf_net.unet.up1.0.weight", (2 * width, width, 3, 3, 3)),
-            )
-        )
-    if not fits:
+    settings = settings if isinstance(settings, dict) else {}
+    width, stem = settings.get("width"), settings.get("stem")
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    if not (
+        type(width) is type(stem) is int
+        and shapes.get("tsdf_net.stem.6.weight") == (width, stem, 3, 3, 3)
+        and shapes.get("tsdf_net.unet.up1.0.weight") == (2 * width, width, 3, 3, 3)
+    ):
         raise InputError(f"{path}: its settings and its weights are of different networks")
 
 

@@ -7,7 +7,7 @@ from easydict import EasyDict
 from torch import Tensor
 
 from errors import InputError, one_line
-from models.checkpoints import load_strictly
+from models.checkpoints import load_strictly, renamed
 from models.image_net import SKETCH_ENCODERS, Net2D
 from models.safe_load import check_state, read_file
 
@@ -22,11 +22,6 @@ DEEP_STEM = {
     "conv3.": "conv1.6.",
     "bn3.": "bn1.",
 }
-
-
-def _deep_stem_name(key: str) -> str:
-    old = next((prefix for prefix in DEEP_STEM if key.startswith(prefix)), "")
-    return DEEP_STEM.get(old, "") + key[len(old) :]
 
 
 def _read_encoder_file(path: str) -> dict[str, Tensor]:
@@ -64,7 +59,7 @@ def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
     if pretrained.endswith((".pth", ".pt", ".tar")) or "/" in pretrained:
         state = _read_encoder_file(pretrained)
         if "conv3.weight" in state:
-            state = {_deep_stem_name(key): value for key, value in state.items()}
+            state = {renamed(key, DEEP_STEM): value for key, value in state.items()}
         if name.startswith("tu-"):
             state = {f"model.{key}": value for key, value in state.items()}
         load_strictly(net.encoder, state, pretrained)

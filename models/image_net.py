@@ -1,6 +1,5 @@
 """2DNet: an encoder of segmentation-models-pytorch and a light head."""
 
-import contextlib
 import copy
 
 import segmentation_models_pytorch as smp
@@ -133,6 +132,6 @@ class Net2D(nn.Module):
             image = F.interpolate(
                 image, scale_factor=self.image_scale, mode="bilinear", antialias=True
             )
-        with torch.no_grad() if self.freeze else contextlib.nullcontext():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
             levels = self.encoder(image)[-4:]
         return self.head(levels)

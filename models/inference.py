@@ -1,7 +1,6 @@
 """A network made ready for inference: fewer operations, the same predictions."""
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -39,24 +38,18 @@ def _folding_pairs(model: CleanerS) -> list[tuple[str, str]]:
     Found by running the network without data, so that encoders of every structure are covered.
     """
     probe = copy.deepcopy(model).to("meta")
-    made_by, pairs = {}, []
+    names = {module: name for name, module in probe.named_modules()}
+    made_by, pairs = {}, []  # made_by: names by tensor, which is kept and known by its identity
 
-    def note_output(name: str) -> Callable:
-        return lambda _, __, output: made_by.__setitem__(id(output), (name, output))
-
-    def note_input(name: str) -> Callable:
-        def hook(_: nn.Module, inputs: tuple) -> None:
-            convolution, output = made_by.get(id(inputs[0]), (None, None))
-            if output is inputs[0]:
-                pairs.append((convolution, name))
-
-        return hook
-
-    for name, module in probe.named_modules():
+    def note(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         if type(module) in CONVOLUTIONS:
-            module.register_forward_hook(note_output(name))
-        elif type(module) in BATCH_NORMS and module.track_running_stats:
-            module.register_forward_pre_hook(note_input(name))
+            made_by[output] = names[module]
+        elif module.track_running_stats and inputs[0] in made_by:
+            pairs.append((made_by[inputs[0]], names[module]))
+
+    for module in names:
+        if type(module) in CONVOLUTIONS + BATCH_NORMS:
+            module.register_forward_hook(note)
     volume = torch.zeros(1, 1, *GRID, device="meta")
     probe.net_2d(torch.zeros(1, 3, *IMAGE_SIZE, device="meta"))
     probe.ssc_net(probe.tsdf_net(volume))

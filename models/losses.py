@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from constants import IGNORE_INDEX, NO_VOXEL, NUM_CLASSES, NYU_CLASS_VOXELS
 from models.network import SSCOutput
-from models.projection import by_voxel, take_rows
+from models.projection import by_voxel
 
 SUPERVISED = ("loss_3d", "loss_2d")
 DISTILLATION = ("kd_t", "kd_sc", "kd_sa")
@@ -107,7 +107,7 @@ def supervised_losses(
     targets, losses = Targets.of(batch), {}
     how, counts = (label_smoothing, class_balance), targets.counts
     if "loss_3d" in names:
-        rows = take_rows(out.logits, targets.voxels)
+        rows = by_voxel(out.logits).index_select(0, targets.voxels)
         losses["loss_3d"] = _cross_entropy(rows, targets.labels, counts.voxels, *how)
     if "loss_2d" in names:
         losses["loss_2d"] = _cross_entropy(out.logits_2d, targets.pixel_labels, counts.pixels, *how)
@@ -115,34 +115,35 @@ def supervised_losses(
 
 
 def _class_shares(labels: Tensor) -> Tensor:
-    """(N,) labels -> (U, N): a row for each class present but for empty; times rows, their mean."""
-    classes = labels.unique()
-    members = (classes[classes > 0, None] == labels).double()
-    return members / members.sum(dim=1, keepdim=True)
+    """(N,) labels -> (11, N): a row for each class but empty; times logits, its centre, or 0."""
+    classes = torch.arange(1, NUM_CLASSES, device=labels.device)
+    members = (classes[:, None] == labels).double()
+    return members / members.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def semantic_centre_loss(student: Tensor, teacher: Tensor, shares: Tensor) -> Tensor:
     """KD-SC of a scene's logits (N, 12): class centres (mean logits) shall be the teacher's.
 
-    KL(softmax(teacher's centre) || softmax(student's centre)), mean over the classes.
+    KL(softmax(teacher's centre) || softmax(student's centre)), mean over the classes present.
     """
     log_s, log_t = ((shares @ logits).log_softmax(dim=1) for logits in (student, teacher))
     divergence = F.kl_div(log_s, log_t, reduction="sum", log_target=True)
-    return divergence / max(len(shares), 1)
+    return divergence / shares.any(dim=1).sum().clamp(min=1)
 
 
 def semantic_affinity_loss(student: Tensor, teacher: Tensor, shares: Tensor) -> Tensor:
     """KD-SA of a scene's logits (N, 12): voxels shall be as close to the centres as the teacher's.
 
-    Squared difference of the cosines between a voxel and a class centre, mean over all pairs.
+    Squared difference of the cosines between a voxel and the centre of a class present, mean over
+    all pairs.
     """
 
-    def affinity(logits: Tensor) -> Tensor:  # (N, U)
+    def affinity(logits: Tensor) -> Tensor:  # (N, 11)
         voxels, centres = (F.normalize(x, dim=1, eps=1e-8) for x in (logits, shares @ logits))
         return voxels @ centres.T
 
     squares = F.mse_loss(affinity(student), affinity(teacher), reduction="sum")
-    return squares / max(shares.numel(), 1)
+    return squares / (len(student) * shares.any(dim=1).sum()).clamp(min=1)
 
 
 def distillation_losses(
@@ -166,12 +167,11 @@ def distillation_losses(
     wanted = [name for name in semantic if name in names]
     if wanted:
         student, teacher = (  # in double precision: a centre adds up thousands of voxels
-            take_rows(o.logits, targets.voxels).double().split(targets.sizes)
+            by_voxel(o.logits).index_select(0, targets.voxels).double().split(targets.sizes)
             for o in (out, teacher_out)
         )
         shares = map(_class_shares, targets.labels.split(targets.sizes))
         rows = list(zip(student, teacher, shares, strict=True))
         for name in wanted:
-            total = torch.stack([semantic[name](*scene) for scene in rows]).sum()
-            losses[name] = total.float() / scenes
+            losses[name] = sum(semantic[name](*scene) for scene in rows).float() / scenes
     return losses

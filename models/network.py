@@ -5,13 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from models.image_net import Net2D
-from models.projection import (
-    add_rows,
-    fill_holes,
-    mapped_pixels,
-    sample_bilinear,
-    visible_voxels,
-)
+from models.projection import add_rows, fill_holes, mapped_pixels, sample_bilinear, visible_voxels
 from models.ssc_net import SSCNet
 from models.tsdf_net import TSDFNet
 
@@ -32,11 +26,7 @@ class CleanerS(nn.Module):
         self.ssc_net = ssc_net
 
     def forward(
-        self,
-        image: Tensor,
-        mapping2d: Tensor,
-        tsdf: Tensor,
-        flips: tuple[bool, bool] | None = None,
+        self, image: Tensor, mapping2d: Tensor, tsdf: Tensor, flips: tuple[bool, bool] | None = None
     ) -> SSCOutput:
         """From an image and the TSDF of its depth to class logits.
 

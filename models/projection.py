@@ -146,49 +146,11 @@ def by_voxel(volume: Tensor) -> Tensor:
     return volume.permute(0, 2, 3, 4, 1).reshape(-1, volume.shape[1])
 
 
-class _AddRows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, volume: Tensor, rows: Tensor, voxels: Tensor) -> Tensor:
-        ctx.save_for_backward(voxels)
-        total = volume.clone(memory_format=torch.channels_last_3d)
-        by_voxel(total).index_add_(0, voxels, rows)
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        (voxels,) = ctx.saved_tensors
-        return grad, by_voxel(grad).index_select(0, voxels), None
-
-
 def add_rows(volume: Tensor, rows: Tensor, voxels: Tensor) -> Tensor:
     """Add rows (N, C) to a volume (B, C, X, Y, Z) at voxels (N,), each given once.
 
     The sum is in the channels-last layout.
     """
-    return _AddRows.apply(volume, rows.to(volume.dtype), voxels)
-
-
-class _TakeRows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, volume: Tensor, voxels: Tensor) -> Tensor:
-        ctx.save_for_backward(voxels)
-        ctx.shape = volume.shape
-        return by_voxel(volume).index_select(0, voxels)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        (voxels,) = ctx.saved_tensors
-        batch_size, channels, *grid = ctx.shape
-        result = grad.new_zeros(batch_size, *grid, channels)
-        result.view(-1, channels).index_copy_(0, voxels, grad)
-        return result.permute(0, 4, 1, 2, 3), None
-
-
-def take_rows(volume: Tensor, voxels: Tensor) -> Tensor:
-    """The rows (N, C) of a volume (B, C, X, Y, Z) at voxels (N,), each given once.
-
-    Indexing would do, but its gradient provides for voxels given twice, which is slow.
-    """
-    return _TakeRows.apply(volume, voxels)
+    total = by_voxel(volume).index_add(0, voxels, rows.to(volume.dtype))
+    batch_size, channels, *grid = volume.shape
+    return total.view(batch_size, *grid, channels).permute(0, 4, 1, 2, 3)

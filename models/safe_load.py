@@ -41,7 +41,6 @@ _DTYPES = frozenset(
     | {torch.int16, torch.int8, torch.uint8, torch.bool}
 )
 _PLAIN_TYPES = (str, int, float, bool, bytes, type(None), torch.Size)
-_MAX_NAME = 200  # characters of an entry's name
 
 
 class _DType:
@@ -171,12 +170,9 @@ def _check_content(content: object) -> None:
 
 
 def check_state(state: object, path: str | Path) -> None:
-    """Raise an InputError unless this is a state dict: names and tensors."""
+    """Raise an InputError unless this is a state dict: tensors by names fit to print."""
     if not isinstance(state, dict) or not all(
-        isinstance(key, str)
-        and key.isprintable()
-        and len(key) <= _MAX_NAME
-        and isinstance(value, Tensor)
+        isinstance(key, str) and key.isprintable() and len(key) <= 200 and isinstance(value, Tensor)
         for key, value in state.items()
     ):
         raise InputError(f"{path} holds no network weights")

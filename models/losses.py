@@ -173,5 +173,6 @@ def distillation_losses(
         shares = map(_class_shares, targets.labels.split(targets.sizes))
         rows = list(zip(student, teacher, shares, strict=True))
         for name in wanted:
-            losses[name] = sum(semantic[name](*scene) for scene in rows).float() / scenes
+            total = sum(semantic[name](*scene) for scene in rows)
+            losses[name] = total.to(at_least_single(out.logits).dtype) / scenes
     return losses

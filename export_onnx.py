@@ -18,7 +18,6 @@ import logging
 import warnings
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,17 +51,14 @@ class VoxelwiseNetwork(nn.Module):
 
 def made_up_inputs(seed: int) -> dict[str, Tensor]:
     """image, mapping and tsdf of no scene at all, by seed; and mapping2d, which PyTorch takes."""
-    rng = np.random.default_rng(seed)
-    mapping = np.full(NUM_VOXELS, NO_PIXEL)
-    voxels = rng.choice(NUM_VOXELS, 5000, replace=False)
-    mapping[voxels] = rng.choice(NUM_PIXELS, 5000, replace=False)
-    mapping2d = np.full(NUM_PIXELS, NO_VOXEL)
-    mapping2d[mapping[voxels]] = voxels
+    rng = torch.Generator().manual_seed(seed)
+    voxels = torch.randperm(NUM_VOXELS, generator=rng)[:5000]
+    pixels = torch.randperm(NUM_PIXELS, generator=rng)[:5000]
     return {
-        "image": torch.from_numpy(rng.standard_normal((1, 3, *IMAGE_SIZE), dtype=np.float32)),
-        "mapping": torch.from_numpy(mapping).view(1, *GRID),
-        "mapping2d": torch.from_numpy(mapping2d).view(1, *IMAGE_SIZE),
-        "tsdf": torch.from_numpy(rng.uniform(-1, 1, (1, 1, *GRID)).astype(np.float32)),
+        "image": torch.randn(1, 3, *IMAGE_SIZE, generator=rng),
+        "mapping": torch.full((NUM_VOXELS,), NO_PIXEL).put_(voxels, pixels).view(1, *GRID),
+        "mapping2d": torch.full((NUM_PIXELS,), NO_VOXEL).put_(pixels, voxels).view(1, *IMAGE_SIZE),
+        "tsdf": 2 * torch.rand(1, 1, *GRID, generator=rng) - 1,
     }
 
 
@@ -70,6 +66,7 @@ def export(model: CleanerS) -> bytes:
     """The ONNX file of a network in evaluation mode. Raises InputError without the packages."""
     try:
         import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"{error}: pip install onnx onnxscript onnxruntime") from error
@@ -88,18 +85,16 @@ def export(model: CleanerS) -> bytes:
 @torch.inference_mode()
 def largest_difference(content: bytes, model: CleanerS, seeds: Iterable[int]) -> float:
     """Between the logits of onnxruntime and those of the network itself, on made-up inputs."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError(f"{error}: pip install onnxruntime") from error
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     differences = []
     for seed in seeds:
         inputs = made_up_inputs(seed)
         (found,) = session.run(None, {key: inputs[key].numpy() for key in INPUTS})
-        expected = model(inputs["image"], inputs["mapping2d"], inputs["tsdf"]).logits.numpy()
-        differences.append(np.abs(found - expected).max())
-    return float(max(differences))
+        expected = model(inputs["image"], inputs["mapping2d"], inputs["tsdf"]).logits
+        differences.append((torch.from_numpy(found) - expected).abs().max())
+    return torch.stack(differences).max().item()
 
 
 @exit_on_input_error
@@ -108,8 +103,7 @@ def main() -> None:
     parser.add_argument("--pretrained_path", required=True, help="checkpoint, ours or original")
     parser.add_argument("--output", required=True, metavar="FILE.onnx")
     args = parse_settings(parser)
-    model, _, _ = read_network(args.pretrained_path, args.overrides)
-    model = prepare_for_inference(model)
+    model = prepare_for_inference(read_network(args.pretrained_path, args.overrides)[0])
     content = export(model)
     difference = largest_difference(content, model, seeds=(1, 2, 3))
     if not difference <= TOLERANCE:

@@ -145,7 +145,8 @@ class SceneCompleter:
             raise InputError(
                 f"{path}: a teacher, made for TSDF-CAD: measured depth is for a student"
             )
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             return cls(model, device, cfg.train.precision)
         except (RuntimeError, AssertionError) as error:

@@ -28,6 +28,7 @@ LOCAL_SETTINGS = (
     "data.root", "data.cad_root", "data.test_ids", "data.input", "data.workers", "model.pretrained",
     "train.eval_every", "train.save_minutes", "train.save_steps", "train.max_skipped",
     "train.recompute", "train.deterministic", "train.teacher_path", "train.student_path",
+    "test.flips",
 )  # fmt: skip
 
 

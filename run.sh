@@ -19,6 +19,9 @@ results() { local name; name=$(basename "$1" .pth); echo "visual_pred/${name%_ck
 
 "$PYTHON" train_teacher.py --config "$preset" --resume "$@"
 "$PYTHON" train_student.py --config "$preset" --resume "$@"
+for key in data.root data.cad_root data.test_ids data.workers; do  # a network's file has none
+  set -- "$key=$(setting "$key" "$@")" "$@"
+done
 "$PYTHON" test_NYU.py --pretrained_path "$teacher" data.input=tsdf_cad "$@" output="$(results "$teacher")"
 compare=(--compare "$(results "$teacher")")
 if [[ $preset == configs/rooms.yaml ]]; then

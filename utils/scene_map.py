@@ -52,8 +52,10 @@ class SceneMap:
     origin = np.array([0, 0, BOX_FLOOR])  # world metres: heights are those of the frames' grids
     voxel_size = VOXEL_SIZE
 
-    def __init__(self, weights: Weights | None = None) -> None:
+    def __init__(self, weights: Weights | None = None, level: np.ndarray | None = None) -> None:
+        """level: (4, 4), what moved the user's world to that of the poses; kept with the map."""
         self.weights = weights or Weights()
+        self.level = np.eye(4) if level is None else level
         self.frames = 0
         # Block indices -> sums over frames, (512, 16): 12 classes; red, green, blue and how many.
         self._blocks: dict[tuple[int, int, int], np.ndarray] = {}
@@ -157,7 +159,7 @@ class SceneMap:
         """Write the map to a file; its suffix says as what.
 
         .npz: every known voxel: voxels (n, 3) int32, labels (n,), probabilities (n, 12) float16,
-            weight (n,); origin and voxel_size place them.
+            weight (n,); origin and voxel_size place them; level (4, 4), see __init__.
         .ply, .glb: as of a frame (CompletedScene.save). .png: the surface in the images' colours,
         and the map. .html: a page with both to turn around.
         """
@@ -182,6 +184,7 @@ class SceneMap:
                     weight=weight.astype(np.float32),
                     origin=self.origin,
                     voxel_size=np.float32(VOXEL_SIZE),
+                    level=self.level,
                 )
         else:
             raise InputError(f"{path}: a map is saved as .{', .'.join(FORMATS)}")

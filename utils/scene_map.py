@@ -38,8 +38,8 @@ class Weights(NamedTuple):
     Chosen on generated rooms of another seed than those that docs/SEQUENCES.md reports.
     """
 
-    surface: float = 4.0  # a surface was measured in it
-    free: float = 4.0  # the camera saw through it
+    surface: float = 2.5  # a surface was measured in it
+    free: float = 1.25  # the camera saw through it
     hidden: float = 1.0  # behind something: the network's imagination
     outside: float = (
         0.0  # not in view, or without depth: the network was never taught what is there

@@ -3,16 +3,19 @@
     python predict.py --rgb a.png --depth b.png --camera kinect-v2 \\
         --pretrained_path checkpoint/nyu_small_student.pth --output out
     python predict.py --rgb frames --depth frames --intrinsics camera.json --depth-unit mm ...
+    python predict.py --list frames.txt --fuse room.npz ...   # a walk with poses into one map
 
 Colour and depth must show the same view in the same size. Folders are read as pairs of files whose
 names differ in words like rgb, color and depth; --list names the pairs one a line. Writes
-NAME.npz, .ply, .glb, .png and .html for each frame; docs/YOUR_FRAME.md says what is in them.
+NAME.npz, .ply, .glb, .png and .html for each frame; docs/YOUR_FRAME.md says what is in them, and
+docs/SEQUENCES.md what becomes of a walk.
 """
 
 import argparse
 import re
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +27,12 @@ from constants import IMAGE_SIZE
 from datasets.files import read_depth_image, read_rgb, read_text
 from datasets.frames import cameras
 from datasets.frames.depth import UNITS, to_metres
+from datasets.frames.sequence import PosedFrame, check_up
 from datasets.geometry import NYU_INTRINSICS
 from errors import InputError, exit_on_input_error
-from utils.completion import FORMATS, SceneCompleter
+from utils.completion import FORMATS, CompletedScene, SceneCompleter
+from utils.fusing import fuse_frames
+from utils.scene_map import SceneMap
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".ppm", ".bmp", ".npy"}
 _KIND = re.compile(
@@ -51,7 +57,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--depth", type=Path, help="depth image (16-bit, or .npy), or folder")
     add("--list", type=Path, help="file with `rgb depth [pose]` of a frame a line")
     add("--pretrained_path", required=True, help="checkpoint of a student")
-    add("--output", type=Path, default="predictions", help="folder to write to")
+    add("--output", type=Path, help="folder to write to; default: predictions")
+    fuse = "fuse all frames, each with a 4x4 pose, into one map: this file and its other --formats"
+    add("--fuse", type=Path, metavar="ROOM.npz", help=fuse)
+    up = "with --fuse: the direction of up in the world of the poses; default: 0 0 1"
+    add("--up", nargs=3, type=float, metavar=("X", "Y", "Z"), help=up)
     add("--camera", choices=cameras.PRESETS, help="typical intrinsics and depth unit of a camera")
     add("--intrinsics", nargs="+", metavar="FILE|fx fy cx cy", help="3x3 text, JSON, or numbers")
     unit = "of the depth image, or its units in a metre; default: mm, and metres for floats"
@@ -62,7 +72,19 @@ def parse_arguments() -> argparse.Namespace:
     add("--formats", nargs="+", choices=FORMATS, default=FORMATS)
     add("--mesh", action="store_true", help="the .ply has cubes, not points")
     add("--device", help="cpu, cuda, ...; default: a GPU if there is one")
+    # As it comes, -1e-3 would be an option to argparse, not a number.
+    parser._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.I)
     args = parse_settings(parser)
+    if args.fuse is None:
+        if args.up is not None:
+            parser.error("--up is of --fuse; for single frames give --pose")
+        args.output = args.output or Path("predictions")
+    else:
+        if args.output is not None:
+            parser.error("--fuse says where to write: leave --output out")
+        if args.fuse.suffix[1:] not in FORMATS:
+            parser.error(f"--fuse {args.fuse}: a map is written as .{', .'.join(FORMATS)}")
+        args.output, args.formats = args.fuse.parent, {args.fuse.suffix[1:], *args.formats}
     if (args.list is None) == (args.rgb is None or args.depth is None):
         parser.error("give --rgb and --depth, or --list")
     if args.camera and args.intrinsics:
@@ -79,7 +101,8 @@ def find_frames(args: argparse.Namespace) -> list[Files]:
     else:
         frames = [Files(_key(args.rgb) or args.rgb.stem, args.rgb, args.depth, args.pose)]
     inputs = {path.resolve() for frame in frames for path in (frame.rgb, frame.depth)}
-    for name, count in Counter(frame.name for frame in frames).items():
+    names = [frame.name for frame in frames] if args.fuse is None else [args.fuse.stem]
+    for name, count in Counter(names).items():
         if count > 1:
             raise InputError(f"two frames would both be written as {name}: rename one")
         for kind in args.formats:
@@ -162,8 +185,10 @@ def intrinsics_of(args: argparse.Namespace, shape: tuple[int, int]) -> np.ndarra
     return cameras.check_intrinsics([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], shape, "--intrinsics")
 
 
-def complete_frame(completer: SceneCompleter, files: Files, args: argparse.Namespace) -> list[str]:
-    """Read, complete and write one frame; returns lines on what was believed."""
+def read_frame(
+    files: Files, args: argparse.Namespace
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Colour, depth in metres, intrinsics, and lines on what was believed."""
     rgb, raw = read_rgb(files.rgb), read_depth_image(files.depth)
     unit = args.depth_unit
     if unit is None and raw.dtype.kind != "f":
@@ -172,6 +197,12 @@ def complete_frame(completer: SceneCompleter, files: Files, args: argparse.Names
     K, beliefs = intrinsics_of(args, raw.shape), [belief]
     if args.camera is None and args.intrinsics is None:
         beliefs.insert(0, "camera: neither --camera nor --intrinsics given, taken as nyu")
+    return rgb, depth, K, beliefs
+
+
+def complete_frame(completer: SceneCompleter, files: Files, args: argparse.Namespace) -> list[str]:
+    """Read, complete and write one frame; returns lines on what was believed."""
+    rgb, depth, K, beliefs = read_frame(files, args)
     pose = None if files.pose is None else cameras.read_pose(files.pose)
     scene = completer(rgb, depth, K, pose, args.camera_height, files.name)
     estimate = scene.frame.estimate
@@ -179,20 +210,21 @@ def complete_frame(completer: SceneCompleter, files: Files, args: argparse.Names
         beliefs.append(estimate.belief)
         if estimate.confidence < 0.5:
             beliefs.append("low confidence: look at the picture, or give --pose")
-    formats = args.formats
-    if not scene.occupied.any():
-        beliefs.append("no voxel is occupied: nothing to write as .ply and .glb")
-        formats = [kind for kind in formats if kind not in ("ply", "glb")]
-    for kind in formats:
-        scene.save(args.output / f"{files.name}.{kind}", mesh=args.mesh)
-    return beliefs
+    return beliefs + save(scene, scene.occupied.any(), files.name, args)
 
 
-@exit_on_input_error
-def main() -> None:
-    args = parse_arguments()
-    frames = find_frames(args)
-    completer = SceneCompleter.from_checkpoint(args.pretrained_path, args.device, args.overrides)
+def save(
+    result: CompletedScene | SceneMap, occupied: bool, name: str, args: argparse.Namespace
+) -> list[str]:
+    """Write a scene or a map in all formats; returns a line if some have nothing to hold."""
+    for kind in args.formats:
+        if occupied or kind not in ("ply", "glb"):
+            result.save(args.output / f"{name}.{kind}", mesh=args.mesh)
+    return [] if occupied else ["no voxel is occupied: nothing to write as .ply and .glb"]
+
+
+def complete_all(completer: SceneCompleter, frames: list[Files], args: argparse.Namespace) -> None:
+    """Complete the frames one by one; InputError at the end if some were refused."""
     refused = 0
     for files in tqdm(frames, disable=len(frames) == 1, unit="frame"):
         try:
@@ -207,6 +239,41 @@ def main() -> None:
     print(f"written: {len(frames) - refused} of {len(frames)} frames to {args.output}")
     if refused:
         raise InputError(f"{refused} of {len(frames)} frames were refused, see above")
+
+
+def fuse(completer: SceneCompleter, frames: list[Files], args: argparse.Namespace) -> None:
+    """Fuse all frames into one map and write it."""
+    up = check_up((0, 0, 1) if args.up is None else args.up)
+    for files in frames:
+        if files.pose is None:
+            raise InputError(
+                f"{files.name} has no pose: for --fuse write `rgb depth pose` in the list, or give "
+                "a folder as --pose"
+            )
+    readers = [(files.name, partial(read_posed, files, args)) for files in frames]
+    scene_map, belief = fuse_frames(completer, readers, up, args.camera_height)
+    lines = save(scene_map, len(scene_map.points()[0]) > 0, args.fuse.stem, args)
+    print("\n".join([belief, *lines]))
+    print(f"written: {args.fuse}, of {scene_map.frames} of {len(frames)} frames")
+
+
+def read_posed(files: Files, args: argparse.Namespace) -> PosedFrame:
+    """A frame of a sequence; InputError for a pose that is gravity alone."""
+    pose = cameras.read_pose(files.pose)
+    if pose.shape != (4, 4):
+        raise InputError(f"{files.pose}: gravity alone; --fuse needs a 4x4 camera-to-world pose")
+    return PosedFrame(*read_frame(files, args)[:3], pose)
+
+
+@exit_on_input_error
+def main() -> None:
+    args = parse_arguments()
+    frames = find_frames(args)
+    completer = SceneCompleter.from_checkpoint(args.pretrained_path, args.device, args.overrides)
+    if args.fuse is None:
+        complete_all(completer, frames, args)
+    else:
+        fuse(completer, frames, args)
 
 
 if __name__ == "__main__":

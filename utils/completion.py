@@ -44,6 +44,7 @@ class CompletedScene:
     pose: (4, 4) float32, camera to world: x right, y down, z forward; its inverse places voxels in
         the camera's frame.
     frame: what the network was given.
+    world_pose: (4, 4) float64, camera to the world of the pose that was given; None without one.
     """
 
     name: str
@@ -54,6 +55,7 @@ class CompletedScene:
     pose: np.ndarray
     frame: PreparedFrame
     voxel_size: float = VOXEL_SIZE
+    world_pose: np.ndarray | None = None
 
     @property
     def occupied(self) -> np.ndarray:
@@ -164,7 +166,10 @@ class SceneCompleter:
     ) -> CompletedScene:
         """Complete a frame. Arguments and errors as prepare_frame; name: a title."""
         frame = prepare_frame(rgb, depth, intrinsics, pose, camera_height, self.device)
-        return self.complete(frame, name)
+        scene = self.complete(frame, name)
+        if np.shape(pose) == (4, 4):
+            scene.world_pose = np.array(pose, np.float64)
+        return scene
 
     @torch.inference_mode()
     def complete(self, frame: PreparedFrame, name: str = "scene") -> CompletedScene:

@@ -60,6 +60,13 @@ def estimate_pose(
     Raises InputError if there is no floor, or no plausible room.
     """
     faces = find_faces(check_depth(depth), np.asarray(K, np.float64))
+    return pose_of_faces(faces, gravity, height)
+
+
+def pose_of_faces(
+    faces: Patches, gravity: np.ndarray | None = None, height: float | None = None
+) -> EstimatedPose:
+    """estimate_pose from the faces, which may be those of many frames in one camera's frame."""
     if len(faces.points) < 100:
         raise InputError("no room: hardly any smooth surface is measured; give a pose")
     gravity = _gravity_of_faces(faces) if gravity is None else check_gravity(gravity)

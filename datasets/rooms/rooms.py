@@ -40,26 +40,42 @@ def make_room(seed: int, split: str, index: int) -> Room:
 
     Raises InputError for a seed or index that is no whole number >= 0, and an unknown split.
     """
+    layout_rng, color_rng, sensor_rng, _ = generators(seed, split, index)
+    layout = make_layout(layout_rng)
+    parts, pose, origin = layout.parts(), layout.pose, grid_origin(layout.pose)
+    rgb, *depths = photograph(parts, pose, layout.height, color_rng, sensor_rng)
+    depths.append(cast(parts, NYUCAD_INTRINSICS, pose).depth)
+    labels = voxelize(parts, layout.annotated, pose, origin)
+    return Room(labels, pose, origin, NYU_INTRINSICS, rgb, *(d.astype(np.float32) for d in depths))
+
+
+def generators(seed: int, split: str, index: int) -> list[Generator]:
+    """Of the layout, the colours, the sensor and a walk of a room; InputError as make_room."""
     if split not in SPLITS:
         raise InputError(f"split {split!r}: use {' or '.join(SPLITS)}")
     for name, value in (("seed", seed), ("index", index)):
         if not isinstance(value, int | np.integer) or value < 0:
             raise InputError(f"{name} {value!r}: use a whole number >= 0")
-    layout_rng, color_rng, sensor_rng = (
-        Generator(PCG64([seed, SPLITS.index(split), index, stream])) for stream in range(3)
-    )
-    layout = make_layout(layout_rng)
-    parts, pose, origin = layout.parts(), layout.pose, grid_origin(layout.pose)
+    return [Generator(PCG64([seed, SPLITS.index(split), index, stream])) for stream in range(4)]
+
+
+def photograph(
+    parts: list[Part],
+    pose: np.ndarray,
+    room_height: float,
+    color_rng: Generator,
+    sensor_rng: Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What NYUv2's camera sees from a pose: rgb, depth as measured and perfect depth, as in Room
+    but in double precision."""
     view = cast(parts, NYU_INTRINSICS, pose)
-    rgb, albedo, gloss = shade(parts, view, layout.height, color_rng)
+    rgb, albedo, gloss = shade(parts, view, room_height, color_rng)
     depth = kinect_depth(view.depth, view.slope, albedo, gloss, sensor_rng)
-    depths = depth, view.depth, cast(parts, NYUCAD_INTRINSICS, pose).depth
-    labels = voxelize(parts, layout.annotated, pose, origin)
-    return Room(labels, pose, origin, NYU_INTRINSICS, rgb, *(d.astype(np.float32) for d in depths))
+    return rgb, depth, view.depth
 
 
 def voxelize(
-    parts: list[Part], floor: np.ndarray, pose: np.ndarray, origin: np.ndarray
+    parts: list[Part], floor: np.ndarray, pose: np.ndarray | None, origin: np.ndarray
 ) -> np.ndarray:
     """Labels at 2 cm: (240, 144, 240) uint8, raw classes.
 
@@ -68,7 +84,7 @@ def voxelize(
     occupied outside the virtual camera's view becomes 0, and what is neither occupied nor above the
     floor plan, 255.
 
-    floor: rectangles (x0, y0, x1, y1), metres.
+    floor: rectangles (x0, y0, x1, y1), metres; pose: None keeps what is outside any view.
     """
     centers = [
         start + (np.arange(n) + 0.5) * SIZE
@@ -85,7 +101,17 @@ def voxelize(
             touched = contains(part, (x, forward, up), cube=SIZE / 2)
             block[touched & (block == 0)] = part.raw_class
 
-    voxels = np.flatnonzero(labels)  # and where they are in the virtual camera's image
+    if pose is not None:
+        _clear_unseen(labels, centers, pose)
+    x, _, forward = np.ix_(*centers)
+    inside = [(x >= x0) & (x <= x1) & (forward >= y0) & (forward <= y1) for x0, y0, x1, y1 in floor]
+    labels[(labels == 0) & ~np.any(inside, axis=0)] = IGNORE_INDEX
+    return labels
+
+
+def _clear_unseen(labels: np.ndarray, centers: list[np.ndarray], pose: np.ndarray) -> None:
+    """Set what is occupied outside the virtual camera's view to 0."""
+    voxels = np.flatnonzero(labels)
     indices = np.unravel_index(voxels, FINE_GRID)
     x, up, forward = (center[index] for center, index in zip(centers, indices, strict=True))
     pose = pose.astype(np.float64)
@@ -97,8 +123,3 @@ def voxelize(
     rows, columns = IMAGE_SIZE
     seen = (z > 0) & (u > -0.5) & (u < columns - 0.5) & (v > -0.5) & (v < rows - 0.5)
     labels.reshape(-1)[voxels[~seen]] = 0
-
-    x, _, forward = np.ix_(*centers)
-    inside = [(x >= x0) & (x <= x1) & (forward >= y0) & (forward <= y1) for x0, y0, x1, y1 in floor]
-    labels[(labels == 0) & ~np.any(inside, axis=0)] = IGNORE_INDEX
-    return labels

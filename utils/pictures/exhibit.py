@@ -20,6 +20,7 @@ ERROR_COLORS = ((0, 0, 0), (205, 205, 205), (0, 114, 178), (213, 94, 0), (240, 2
 
 ELEVATION = np.radians(36)  # of the view over the camera's shoulder
 _AZIMUTHS = np.radians([0, 15, -15, 30, -30])  # from the camera's heading; the first of the best
+_ALL_AROUND = np.radians(np.arange(-150, 181, 30))
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Exhibit:
     """One scene to show: what the camera saw, what the network made of it, and the truth if known.
 
     name: title of the scene.
-    image: (480, 640, 3) uint8 RGB.
+    image: (480, 640, 3) uint8 RGB; None: of a map of many frames, which is drawn without.
     mapping: (60, 36, 60) int, pixel index v * 640 + u of a voxel, 307200 none: the visible surface.
     prediction: (60, 36, 60) int, classes 0..11.
     label: the truth, (60, 36, 60) int, classes 0..11 and 255; None where unknown.
@@ -37,10 +38,13 @@ class Exhibit:
     depth: (480, 640) metres, 0 not measured; None: ray-cast from the visible surface.
     pose, origin: of the camera with NYU_INTRINSICS, (4, 4) camera to world, (3,) world metres; None
         together: recovered from `mapping`.
+    colors: (60, 36, 60, 3) uint8 RGB of the visible surface; None: those of its pixels.
+    elevation: of the view on the voxels, radians.
+    A map's volumes may have another size, all the same.
     """
 
     name: str
-    image: np.ndarray
+    image: np.ndarray | None
     mapping: np.ndarray
     prediction: np.ndarray
     label: np.ndarray | None = None
@@ -48,12 +52,15 @@ class Exhibit:
     depth: np.ndarray | None = None
     pose: np.ndarray | None = None
     origin: np.ndarray | None = None
+    colors: np.ndarray | None = None
+    elevation: float = ELEVATION
 
     def __post_init__(self) -> None:
+        grid = GRID if self.image is not None else self.prediction.shape
         if self.evaluated is None:
-            self.evaluated = np.ones(GRID, bool)
-        shapes = {"image": (*IMAGE_SIZE, 3), "depth": IMAGE_SIZE}
-        shapes |= dict.fromkeys(("mapping", "prediction", "label", "evaluated"), GRID)
+            self.evaluated = np.ones(grid, bool)
+        shapes = {"image": (*IMAGE_SIZE, 3), "depth": IMAGE_SIZE, "colors": (*grid, 3)}
+        shapes |= dict.fromkeys(("mapping", "prediction", "label", "evaluated"), grid)
         for field, shape in shapes.items():
             array = getattr(self, field)
             if array is not None and array.shape != shape:
@@ -80,6 +87,8 @@ class Exhibit:
     @property
     def visible_colors(self) -> np.ndarray:
         """Image colours of the visible voxels, (60, 36, 60, 3) uint8 RGB; others black."""
+        if self.colors is not None:
+            return self.colors
         pixels = np.concatenate([self.image.reshape(-1, 3), np.zeros((1, 3), np.uint8)])
         return pixels[self.mapping]
 
@@ -112,8 +121,8 @@ class Exhibit:
     @cached_property
     def camera(self) -> tuple[np.ndarray, np.ndarray] | None:
         """pose and origin, recovered if need be; None where no camera fits the mapping."""
-        if self.pose is not None:
-            return self.pose, self.origin
+        if self.pose is not None or self.image is None:
+            return None if self.pose is None else (self.pose, self.origin)
         try:
             return recover_pose(self.mapping)
         except InputError:  # nothing to be refused: there is less to be drawn
@@ -124,9 +133,9 @@ class Exhibit:
         """Of the best view over the camera's shoulder, radians from array axis 2 towards axis 0.
 
         The direction, within 30 degrees of the camera's heading, from which most object voxels are
-        seen; see utils.pictures.rendering.look_at_voxels.
+        seen, of a map's any; see utils.pictures.rendering.look_at_voxels.
         """
-        heading = 0.0
+        heading, around = 0.0, _AZIMUTHS if self.image is not None else _ALL_AROUND
         if self.camera is not None:
             pose, _ = self.camera
             heading = float(np.arctan2(pose[0, 2], pose[1, 2]))
@@ -136,7 +145,7 @@ class Exhibit:
         objects = self.classes >= FIRST_OBJECT
 
         def count(azimuth: float) -> int:
-            viewpoint = look_at_voxels(drawn, azimuth, ELEVATION, (120, 160))
+            viewpoint = look_at_voxels(drawn, azimuth, self.elevation, (120, 160))
             return (seen_voxels(drawn, viewpoint) & objects).sum()
 
-        return max((heading + _AZIMUTHS).tolist(), key=count)
+        return max((heading + around).tolist(), key=count)

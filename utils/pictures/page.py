@@ -33,10 +33,10 @@ def save_page(
     prediction, truth, errors or visible, and all=1 to show what is not evaluated too.
 
     title: heading, such as the checkpoint's name and what it was evaluated on; tables: caption ->
-    {row name: utils.metrics.table_row}; exhibits: may be empty.
+    {row name: utils.metrics.table_row}; exhibits: of volumes of the same size; may be empty.
     """
     data = {
-        "grid": GRID,
+        "grid": exhibits[0].prediction.shape if exhibits else GRID,
         "classes": CLASS_NAMES,
         "classColors": CLASS_COLORS,
         "ceiling": CEILING,
@@ -62,8 +62,10 @@ def _scene(exhibit: Exhibit) -> dict:
     volumes += [exhibit.shown_label, exhibit.errors] if has_truth else []
     packed = b"".join(volume.astype(np.uint8).tobytes() for volume in volumes)
     packed += exhibit.visible_colors[exhibit.visible].tobytes()
-    image = cv2.resize(exhibit.image, (480, 360), interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    jpeg = b""
+    if exhibit.image is not None:
+        image = cv2.resize(exhibit.image, (480, 360), interpolation=cv2.INTER_AREA)
+        _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     return {
         "name": exhibit.name,
         "azimuth": exhibit.azimuth,

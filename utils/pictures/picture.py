@@ -13,7 +13,7 @@ from datasets.geometry import NYU_INTRINSICS
 from datasets.raycast import raycast_labels
 from datasets.voxels import is_occupied
 from utils.files import atomic_file, write_text
-from utils.pictures.exhibit import CEILING, ELEVATION, ERROR_COLORS, ERROR_NAMES, Exhibit
+from utils.pictures.exhibit import CEILING, ERROR_COLORS, ERROR_NAMES, Exhibit
 from utils.pictures.rendering import look_at_voxels, render_voxels
 
 _PLY_HEADER = """ply
@@ -65,7 +65,7 @@ def render_volumes(exhibit: Exhibit, size: tuple[int, int]) -> dict[str, np.ndar
     together = np.any([solid for solid, _ in volumes.values()], axis=0)
     if not together.any():
         return {title: np.zeros((*size, 4), np.uint8) for title in volumes}
-    viewpoint = look_at_voxels(together, exhibit.azimuth, ELEVATION, size)
+    viewpoint = look_at_voxels(together, exhibit.azimuth, exhibit.elevation, size)
     return {title: render_voxels(*volume, viewpoint) for title, volume in volumes.items()}
 
 
@@ -74,16 +74,18 @@ def save_scene_picture(path: str | Path, exhibit: Exhibit) -> None:
 
     Image, depth, visible surface and prediction; with a label, ground truth and errors too. Voxels
     are drawn as cubes from one viewpoint behind and above the camera, without the ceiling. The
-    depth is left out where it is not given and no camera fits the mapping.
+    depth is left out where it is not given and no camera fits the mapping; a map has no image.
     """
     pictures = render_volumes(exhibit, _PANEL)
     depth, depth_title = exhibit.depth, "Depth"
     if depth is None and exhibit.camera is not None:
         depth = raycast_labels(exhibit.visible.astype(np.uint8), NYU_INTRINSICS, *exhibit.camera)
         depth_title = "Depth of the visible voxels"
-    titles = ["Image", *([] if depth is None else [depth_title]), *pictures]
+    titles = ["Image"] * (exhibit.image is not None) + [depth_title] * (depth is not None)
+    titles += pictures
     figure, panels = _panels(exhibit.name, titles, legend_rows=1 if exhibit.label is None else 2)
-    panels["Image"].imshow(exhibit.image)
+    if exhibit.image is not None:
+        panels["Image"].imshow(exhibit.image)
     if depth is not None:
         _draw_depth(figure, panels[depth_title], depth)
 

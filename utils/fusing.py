@@ -37,7 +37,7 @@ def fuse_frames(
     try:
         level, estimate = level_world(_readable(some), up, camera_height)
     except InputError as error:
-        raise InputError(f"the sequence: {error}; is --up right?") from error
+        raise InputError(f"the sequence: {error}; or is --up wrong?") from error
     scene_map = SceneMap(level=level)
     for name, read in tqdm(readers, unit="frame"):
         try:
@@ -47,9 +47,9 @@ def fuse_frames(
         except InputError as error:
             tqdm.write(f"skipped: {name}: {error}", file=sys.stderr)
     if not scene_map.frames:
-        raise InputError("none of the frames could be fused, see above: is --up right?")
-    doubt = "; low: look at the picture, or give --camera-height"
-    return scene_map, f"the sequence: {estimate.belief}{doubt * (estimate.confidence < 0.5)}"
+        raise InputError("none of the frames could be fused, see above; or is --up wrong?")
+    doubt = "; low confidence: look at the picture" * (estimate.confidence < 0.5)
+    return scene_map, f"the sequence: {estimate.belief}{doubt}"
 
 
 def _checked(frame: PosedFrame) -> PosedFrame:

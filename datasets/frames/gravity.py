@@ -47,6 +47,7 @@ class EstimatedPose(NamedTuple):
     pose: np.ndarray  # (4, 4) float32, camera to world
     confidence: float  # 0..1
     belief: str  # for the user
+    gravity: np.ndarray  # (3,) unit, in the camera's frame: what fits most faces near a given one
 
 
 def estimate_pose(
@@ -70,10 +71,10 @@ def pose_of_faces(
     if len(faces.points) < 100:
         raise InputError("no room: hardly any smooth surface is measured; give a pose")
     gravity = _gravity_of_faces(faces) if gravity is None else check_gravity(gravity)
-    floor = np.zeros(len(faces.points), bool)
+    floor, refined = np.zeros(len(faces.points), bool), _refined(faces, gravity)
     if height is None:
         # To a sensor's gravity, which may be some degrees off, no floor would be level.
-        floor = _find_floor(faces, _refined(faces, gravity))
+        floor = _find_floor(faces, refined)
         height = float(np.median(faces.points[floor] @ gravity))
     if not HEIGHT_RANGE[0] <= height <= HEIGHT_RANGE[1]:
         raise InputError(
@@ -96,7 +97,8 @@ def pose_of_faces(
         f"{'looking straight ahead' if yaw is None else 'turned with the walls'}; {seen}, "
         f"confidence {confidence:.2f}"
     )
-    return EstimatedPose(pose_from_gravity(gravity, height, yaw or 0.0), confidence, belief)
+    pose = pose_from_gravity(gravity, height, yaw or 0.0)
+    return EstimatedPose(pose, confidence, belief, refined)
 
 
 def pose_from_gravity(gravity: np.ndarray, height: float, yaw: float = 0.0) -> np.ndarray:

@@ -13,6 +13,8 @@ from datasets.frames.gravity import EstimatedPose, Patches, find_faces, pose_of_
 from datasets.geometry import check_depth, check_pose
 from errors import InputError
 
+MAX_OFF = 5  # degrees between the given up and that of floor and walls; 7-Scenes': 2
+
 
 class PosedFrame(NamedTuple):
     rgb: np.ndarray  # (H, W, 3) uint8
@@ -56,10 +58,21 @@ def level_world(
     measured, points, normals, areas = map(np.concatenate, zip(*patches, strict=True))
     faces = Patches(measured - middle, points - middle, normals, areas)
     estimate = pose_of_faces(faces, np.array([0, 1.0, 0]), height)
+    estimate = _doubted(estimate, level)
     motion = np.eye(4)
     motion[:3, :3] = estimate.pose[:3, :3].astype(np.float64) @ level
     motion[2, 3] = estimate.pose[2, 3] + middle[1]  # which is down
     return motion, estimate
+
+
+def _doubted(estimate: EstimatedPose, level: np.ndarray) -> EstimatedPose:
+    """The estimate without confidence, if the faces of the room contradict the up direction."""
+    off = np.degrees(np.arccos(np.clip(estimate.gravity[1], -1, 1)))
+    if off <= MAX_OFF:
+        return estimate
+    up = " ".join(f"{x:.3f}" for x in -estimate.gravity @ level)
+    belief = f"{estimate.belief}; but floor and walls speak for --up {up}, {off:.0f} degrees away"
+    return estimate._replace(confidence=0.0, belief=belief)
 
 
 def _level_rotation(up: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from models.encoder_weights import stem_of_weights
 from models.losses import DISTILLATION
 from models.network import CleanerS
 from utils import distributed
-from utils.checkpoint import check_settings, find_resumable, is_finished
+from utils.checkpoint import check_settings, find_resumable, is_finished, other_scenes
 from utils.step import Objective
 from utils.training import Training, initial_network
 
@@ -32,6 +32,8 @@ def load_teacher(cfg: EasyDict) -> CleanerS:
         raise InputError(f"{checkpoint.path} is no teacher: it was not trained on TSDF-CAD")
     if not is_finished(checkpoint) and distributed.is_main():
         print(f"warning: the training of {checkpoint.path} is not complete", file=sys.stderr)
+    if (problem := other_scenes(checkpoint, cfg)) and distributed.is_main():
+        print(f"warning: {problem}", file=sys.stderr)
     teacher = build_model(cfg.model)
     load_strictly(teacher, checkpoint.state, checkpoint.path)
     return prepare_for_inference(teacher)

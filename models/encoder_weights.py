@@ -47,6 +47,12 @@ def stem_of_weights(cfg: EasyDict) -> str:
     return "resnet50" if state["conv1.weight"].shape[-1] == 7 else "tu-resnet50s"
 
 
+def names_a_file(pretrained: str) -> bool:
+    """Whether model.pretrained is a file, rather than the name of weights to download."""
+    suffixes = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors")
+    return pretrained.endswith(suffixes) or "/" in pretrained or "\\" in pretrained
+
+
 def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
     """Fill the encoder `name` of a Net2D with pretrained weights.
 
@@ -56,7 +62,7 @@ def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
     """
     if pretrained == "none":
         return
-    if pretrained.endswith((".pth", ".pt", ".tar")) or "/" in pretrained:
+    if names_a_file(pretrained):
         state = _read_encoder_file(pretrained)
         if "conv3.weight" in state:
             state = {renamed(key, DEEP_STEM): value for key, value in state.items()}

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import pickletools
+import zipfile
 
 import pytest
 import torch
@@ -36,6 +38,20 @@ def test_a_clone_holds_a_trained_network(role, golden_batch):
         out = model.eval()(batch["image"], batch["mapping2d"], batch["tsdf"])
     assert volume == VOLUMES[role]
     assert out.logits.shape == (1, 12, 60, 36, 60) and out.logits.isfinite().all()
+
+
+@pytest.mark.parametrize("role", SHIPPED)
+def test_they_do_not_say_where_their_maker_kept_things(role):
+    content = torch.load(SHIPPED[role], weights_only=True)
+    config = content["meta"]["config"]
+    assert config["data"] == {"input": "", "photometric": "standard"}
+    assert "output" not in config and "pretrained" not in config["model"]
+    assert config["train"].keys().isdisjoint({"teacher_path", "student_path"})
+    with zipfile.ZipFile(SHIPPED[role]) as archive:
+        words = {word for _, word, _ in pickletools.genops(archive.read("archive/data.pkl"))}
+    words = {word for word in words if isinstance(word, str)}
+    assert "mobilenet_v2" in words
+    assert not [word for word in words if any(mark in word for mark in ("/", "\\", ".pth", ".txt"))]
 
 
 def test_a_clone_holds_a_trained_encoder():

@@ -6,6 +6,7 @@ The layout of a network's file, ours or the original's, is that of models/checkp
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,18 +17,24 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from config import DEFAULTS, flatten, merge_config
+from datasets import NYUDataset, build_dataset
 from errors import InputError
 from models import build_model
 from models.checkpoints import FORMAT, Checkpoint, load_strictly, read_checkpoint
+from models.encoder_weights import names_a_file
 from models.network import CleanerS
 from utils import distributed
 from utils.files import atomic_file, remove_temporaries
 
+# Where things are on the machine of who runs it, for no file to say.
+CALLERS_SETTINGS = (
+    "output", "data.root", "data.cad_root", "data.train_ids", "data.test_ids", "data.workers",
+    "train.teacher_path", "train.student_path",
+)  # fmt: skip
 # Settings that say where and how fast, not what is learnt.
 LOCAL_SETTINGS = (
-    "data.root", "data.cad_root", "data.test_ids", "data.input", "data.workers", "model.pretrained",
-    "train.eval_every", "train.save_minutes", "train.save_steps", "train.max_skipped",
-    "train.recompute", "train.deterministic", "train.teacher_path", "train.student_path",
+    *CALLERS_SETTINGS, "data.input", "model.pretrained", "train.eval_every", "train.save_minutes",
+    "train.save_steps", "train.max_skipped", "train.recompute", "train.deterministic",
 )  # fmt: skip
 
 
@@ -41,14 +48,33 @@ def run_name(path: str | Path) -> str:
     return Path(path).stem.removesuffix("_ckpt")
 
 
+def without_callers(config: dict) -> dict:
+    """Nested settings but for CALLERS_SETTINGS, and for a model.pretrained that is a file."""
+
+    def is_callers(section: str, name: str, value: object) -> bool:
+        if (section, name) == ("model", "pretrained"):
+            return isinstance(value, str) and names_a_file(value)
+        return (section, name) in {tuple(key.split(".")) for key in CALLERS_SETTINGS}
+
+    kept = {key: value for key, value in config.items() if key not in CALLERS_SETTINGS}
+    for section, values in kept.items():
+        if isinstance(values, dict):
+            own = {n: value for n, value in values.items() if not is_callers(section, n, value)}
+            kept[section] = own
+    return kept
+
+
 def save_checkpoint(
     path: str | Path, model: nn.Module, meta: dict, training: dict | None = None
 ) -> None:
     """Write weights, metadata and training state, whole or not at all.
 
-    meta: plain values: config, input (tsdf or tsdf_cad), epoch, ...; training: optimiser and scaler
-    state, None in a file that is only evaluated; with it, the older file becomes <name>_backup.pth.
+    meta: plain values: config, input (tsdf or tsdf_cad), epoch, ...; of the config all is kept but
+    the caller's; training: optimiser and scaler state, None in a file that is only evaluated; with
+    it, the older file becomes <name>_backup.pth.
     """
+    if isinstance(meta.get("config"), dict):
+        meta = meta | {"config": without_callers(meta["config"])}
     content, backup = {"format": FORMAT, "model": model.state_dict(), "meta": meta}, None
     if training is not None:
         content["training"], backup = training, beside(path, "backup")
@@ -138,9 +164,30 @@ def restore(
         ) from error
 
 
-def settings_of(checkpoint: Checkpoint) -> EasyDict:
-    """The settings that a checkpoint of ours was made with; InputError for what are none."""
-    return merge_config(DEFAULTS, checkpoint.meta["config"], str(checkpoint.path))
+def settings_of(checkpoint: Checkpoint, overrides: Iterable[str] = ()) -> EasyDict:
+    """What a checkpoint of ours was made with, but for the caller's settings, and with overrides.
+
+    overrides: key.sub=value. Raises InputError for what are no settings.
+    """
+    config = without_callers(checkpoint.meta["config"])  # older files have all
+    return merge_config(DEFAULTS, config, str(checkpoint.path), overrides)
+
+
+def named_scenes(dataset: NYUDataset) -> str:
+    """Their number and a checksum of their ids: what a checkpoint says that it was trained on."""
+    ids = " ".join(scene.id for scene in dataset.scenes)
+    return f"{len(dataset)}, checksum {zlib.crc32(ids.encode()):08x}"
+
+
+def other_scenes(checkpoint: Checkpoint, cfg: EasyDict) -> str | None:
+    """None, or what to say where a checkpoint was trained on other scenes than these settings'."""
+    theirs = (checkpoint.meta or {}).get("train_scenes")
+    if not isinstance(theirs, str):  # older files do not say it
+        return None
+    ours = named_scenes(build_dataset(cfg.data, "train", with_cad=False, augment=False))
+    if theirs == ours:
+        return None
+    return f"{checkpoint.path} was trained on other scenes ({theirs!r:.40} instead of {ours})"
 
 
 def check_settings(
@@ -184,6 +231,10 @@ def find_resumable(
                 f"{checkpoint.path} was trained on {checkpoint.meta['input']} instead of {volume}: "
                 "give the same data.input, or move the file away"
             )
+        if problem := other_scenes(checkpoint, cfg):
+            raise InputError(
+                f"{problem}: give the same data.root and data.train_ids, or move the file away"
+            )
     return checkpoint
 
 
@@ -198,15 +249,14 @@ def read_network(path: str | Path, overrides: Iterable[str] = ()) -> tuple[Clean
 
     What a file of the original does not say is assumed, which is printed.
     """
-    checkpoint = read_checkpoint(path)
-    saved, volume = {}, "tsdf"
+    checkpoint, volume = read_checkpoint(path), "tsdf"
     if checkpoint.meta is not None:
-        saved = {**checkpoint.meta["config"], "output": ""}  # not for a file to say
-        volume = checkpoint.meta["input"]
-    elif distributed.is_main():
-        print(f"{path}: a file of the original; assumed: preset nyu_segformer_b2,")
-        print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
-    cfg = merge_config(DEFAULTS, saved, str(path), overrides)
+        cfg, volume = settings_of(checkpoint, overrides), checkpoint.meta["input"]
+    else:
+        cfg = merge_config(DEFAULTS, {}, str(path), overrides)
+        if distributed.is_main():
+            print(f"{path}: a file of the original; assumed: preset nyu_segformer_b2,")
+            print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
     model = build_model(cfg.model)
     load_strictly(model, checkpoint.state, path)
     return model, cfg, cfg.data.input or volume

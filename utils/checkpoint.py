@@ -20,7 +20,7 @@ from config import DEFAULTS, flatten, merge_config
 from datasets import NYUDataset, build_dataset
 from errors import InputError
 from models import build_model
-from models.checkpoints import FORMAT, Checkpoint, load_strictly, read_checkpoint
+from models.checkpoints import FORMAT, Checkpoint, load_strictly, model_settings, read_checkpoint
 from models.encoder_weights import names_a_file
 from models.network import CleanerS
 from utils import distributed
@@ -91,6 +91,9 @@ def save_checkpoint(
 def _read_intact(path: Path) -> Checkpoint:
     """read_checkpoint, after comparing the checksums, which torch.load does not."""
     try:
+        with open(path, "rb") as file:
+            if file.read(2) != b"PK":  # of another age, or something else, which is named
+                return read_checkpoint(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except (OSError, zipfile.BadZipFile, EOFError) as error:
@@ -199,7 +202,8 @@ def check_settings(
     """
     if checkpoint.meta is None:
         if distributed.is_main():
-            print(f"{checkpoint.path}: a file of the original, which does not say its settings")
+            kind = "a file of the original" if checkpoint.is_original else "weights alone"
+            print(f"{checkpoint.path}: {kind}, which does not say its settings")
         return
     theirs = dict(flatten(settings_of(checkpoint)))
     different = [
@@ -244,19 +248,38 @@ def is_finished(checkpoint: Checkpoint) -> bool:
     return meta is None or meta["epoch"] >= settings_of(checkpoint).train.epochs
 
 
+def _settings_of_bare(checkpoint: Checkpoint, overrides: Iterable[str]) -> EasyDict:
+    """Settings for weights alone: what they show, and what they do not as overrides say it."""
+    shown, overrides = model_settings(checkpoint.state), list(overrides)
+    if shown is None:
+        raise InputError(f"{checkpoint.path}: its weights are not of one network of CleanerS")
+    asked = {"model.encoder": "mobilenet_v2", "model.image_scale": "0.5", "data.input": "tsdf"}
+    missing = asked.keys() - {word.partition("=")[0] for word in overrides}
+    if missing:
+        example = " ".join(f"{key}={asked[key]}" for key in asked if key in missing)
+        raise InputError(
+            f"{checkpoint.path} holds weights alone: say what they were trained with (for example "
+            f"{example}), or give the checkpoint that they were taken from"
+        )
+    return merge_config(DEFAULTS, {"model": shown}, str(checkpoint.path), overrides)
+
+
 def read_network(path: str | Path, overrides: Iterable[str] = ()) -> tuple[CleanerS, EasyDict, str]:
     """The network of a checkpoint, its settings with overrides, and its input: tsdf or tsdf_cad.
 
-    What a file of the original does not say is assumed, which is printed.
+    What a file of the original does not say is assumed, which is printed; of weights alone it has
+    to be said by overrides.
     """
     checkpoint, volume = read_checkpoint(path), "tsdf"
     if checkpoint.meta is not None:
         cfg, volume = settings_of(checkpoint, overrides), checkpoint.meta["input"]
-    else:
+    elif checkpoint.is_original:
         cfg = merge_config(DEFAULTS, {}, str(path), overrides)
         if distributed.is_main():
             print(f"{path}: a file of the original; assumed: preset nyu_segformer_b2,")
             print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
+    else:
+        cfg = _settings_of_bare(checkpoint, overrides)
     model = build_model(cfg.model)
     load_strictly(model, checkpoint.state, path)
     return model, cfg, cfg.data.input or volume

@@ -15,12 +15,16 @@ if [[ $preset == configs/rooms.yaml ]]; then
   "$PYTHON" prepare_rooms.py --out "$(setting data.root "$@")" --train 120 --test 30
 fi
 
+# Where the scenes are, which a checkpoint does not say; as YAML, whatever is in a folder's name.
+data=(data.workers="$(setting data.workers "$@")")
+for key in data.root data.cad_root data.test_ids; do
+  value=$(setting $key "$@")
+  data+=("$key='${value//\'/\'\'}'")
+done
+
 results() { local name; name=$(basename "$1" .pth); echo "visual_pred/${name%_ckpt}"; }
 
 "$PYTHON" train_teacher.py --config "$preset" --resume "$@"
 "$PYTHON" train_student.py --config "$preset" --resume "$@"
-for key in data.root data.cad_root data.test_ids data.workers; do  # a network's file has none
-  set -- "$key=$(setting "$key" "$@")" "$@"
-done
-"$PYTHON" test_NYU.py --pretrained_path "$teacher" data.input=tsdf_cad "$@" output="$(results "$teacher")"
-"$PYTHON" test_NYU.py --pretrained_path "$student" --compare "$(results "$teacher")" "$@"
+"$PYTHON" test_NYU.py --pretrained_path "$teacher" data.input=tsdf_cad "${data[@]}" "$@" output="$(results "$teacher")"
+"$PYTHON" test_NYU.py --pretrained_path "$student" --compare "$(results "$teacher")" "${data[@]}" "$@"

@@ -1,6 +1,6 @@
 # Sourced by run.sh and test.sh: makes $PYTHON a Python that has the requirements.
 PYTHON=${PYTHON:-python3}
-modules="torch torchvision trimesh onnx onnxscript onnxruntime timm segmentation_models_pytorch numpy scipy cv2 yaml easydict tqdm
+modules="torch torchvision trimesh onnx onnxscript onnxruntime timm safetensors segmentation_models_pytorch numpy scipy cv2 yaml easydict tqdm
   tensorboard matplotlib h5py embreex threadpoolctl sklearn pytest ruff"
 has_modules() { "$1" -c "import importlib.util as u, sys
 sys.exit(any(u.find_spec(m) is None for m in '''$modules'''.split()))" 2>/dev/null; }

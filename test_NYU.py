@@ -2,7 +2,8 @@
 
     python test_NYU.py --pretrained_path checkpoint/CleanerS_ckpt.pth data.root=/path/to/NYU
 
-A checkpoint of ours knows its settings and its input (a teacher's is TSDF-CAD). Writes to
+A checkpoint of ours knows its network and its input (a teacher's is TSDF-CAD); where the scenes are
+and which of them to take, only you (data.root, data.test_ids). Writes to
 visual_pred/<name of the checkpoint>/ (setting output): results.json, results.csv, scenes.csv, a PLY
 file a scene, and of the first scenes a picture and an interactive page, index.html.
 """

@@ -26,7 +26,8 @@ def main() -> None:
     args = parser.parse_args()
     checkpoint = read_checkpoint(args.checkpoint)
     if checkpoint.meta is None:
-        raise InputError(f"{args.checkpoint} is the original's: evaluate it as it is")
+        kind = "is the original's" if checkpoint.is_original else "holds weights alone"
+        raise InputError(f"{args.checkpoint} {kind}: evaluate it as it is")
     network = build_model(settings_of(checkpoint).model)
     load_strictly(network, checkpoint.state, args.checkpoint)
     for parameter in network.parameters():

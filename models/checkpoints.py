@@ -7,7 +7,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from errors import InputError
-from models.safe_load import check_state, read_file
+from models.safe_load import read_file
+from models.wrappings import part_of, state_of
 
 FORMAT = "cleaners-1"
 
@@ -39,13 +40,17 @@ UNUSED_ENTRY = re.compile(
 )
 
 
+OWN_ENTRY = re.compile(r"(tsdf_net|TSDFNet)\.").match  # by which a network is known, ours or not
+
+
 class Checkpoint(NamedTuple):
     """A network's file: ours, or the original's in our names."""
 
     path: str
     state: dict[str, Tensor]
-    meta: dict | None  # config, input, epoch, ...; None where the file is the original's
+    meta: dict | None  # config, input, epoch, ...; None in the original's files and in bare weights
     training: dict | None  # what continues a run; only in a file of ours that has it
+    is_original: bool = False
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
@@ -94,9 +99,7 @@ def from_original(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint of ours or of the original, decided by its content."""
     content = read_file(path)
-    state = next((content[k] for k in ("model", "net", "network") if k in content), content)
-    check_state(state, path)
-    state = dict(state)  # without attributes that the file may have given it
+    state = part_of(state_of(content, path), OWN_ENTRY, path)
     if content.get("format") == FORMAT:
         meta, training = content.get("meta"), content.get("training")
         is_sound = (
@@ -110,32 +113,46 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             raise InputError(f"{path} lacks its metadata: the file is damaged")
         _check_widths(meta["config"].get("model"), state, path)
         return Checkpoint(str(path), state, meta, training)
-    for prefix in ("module.", "student."):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    if not any(key.startswith("TSDFNet.") for key in state):
-        raise InputError(f"{path} holds no CleanerS network: no entry begins with TSDFNet.")
-    return Checkpoint(str(path), from_original(state), None, None)
+    if any(key.startswith("TSDFNet.") for key in state):
+        return Checkpoint(str(path), from_original(state), None, None, is_original=True)
+    if not any(key.startswith("tsdf_net.") for key in state):
+        raise InputError(
+            f"{path} holds no CleanerS network: no entry begins with tsdf_net. or TSDFNet."
+        )
+    return Checkpoint(str(path), state, None, None)
+
+
+def model_settings(state: dict[str, Tensor]) -> dict | None:
+    """The `model` settings that weights show: width, stem and head; None for no such network.
+
+    The weights do not show model.encoder by name, nor model.image_scale.
+    """
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    width, stem, *_ = shapes.get("tsdf_net.stem.6.weight", ()) + (0, 0)
+    if not (
+        shapes.get("tsdf_net.stem.6.weight") == (width, stem, 3, 3, 3)
+        and shapes.get("tsdf_net.unet.up1.0.weight") == (2 * width, width, 3, 3, 3)
+    ):
+        return None
+    head = "sketch" if "net_2d.head.reduce.0.weight" in state else "segformer"
+    return {"width": width, "stem": stem, "head": head}
 
 
 def _check_widths(settings: object, state: dict[str, Tensor], path: str | Path) -> None:
     """Refuse a small file whose settings make a huge network, before that is built."""
     if settings is None:
         return
-    settings = settings if isinstance(settings, dict) else {}
-    width, stem = settings.get("width"), settings.get("stem")
-    shapes = {name: tuple(value.shape) for name, value in state.items()}
-    if not (
-        type(width) is type(stem) is int
-        and shapes.get("tsdf_net.stem.6.weight") == (width, stem, 3, 3, 3)
-        and shapes.get("tsdf_net.unet.up1.0.weight") == (2 * width, width, 3, 3, 3)
-    ):
+    shown, settings = model_settings(state), settings if isinstance(settings, dict) else {}
+    said = settings.get("width"), settings.get("stem")
+    if shown is None or set(map(type, said)) != {int} or said != (shown["width"], shown["stem"]):
         raise InputError(f"{path}: its settings and its weights are of different networks")
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict | None:
     """Load a checkpoint of ours or of the original into a network built by `build_model`.
 
-    Returns our checkpoint's metadata (config, input, epoch, ...), None for a file of the original.
+    Returns our checkpoint's metadata (config, input, epoch, ...), None where a file has none: the
+    original's, and bare weights.
     """
     checkpoint = read_checkpoint(path)
     load_strictly(model, checkpoint.state, path)

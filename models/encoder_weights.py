@@ -1,5 +1,6 @@
 """Pretrained weights of the 2DNet's encoder: files of several origins, or a download."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
@@ -9,10 +10,12 @@ from torch import Tensor
 from errors import InputError, one_line
 from models.checkpoints import load_strictly, renamed
 from models.image_net import SKETCH_ENCODERS, Net2D
-from models.safe_load import check_state, read_file
+from models.safe_load import read_file
+from models.wrappings import part_of, state_of
 
 # The classifiers of SegFormer, torchvision's ResNet and MobileNet, which the 2DNet does not have.
 CLASSIFIER_KEYS = ("head.", "fc.", "classifier.")
+RESNET_ENTRIES = ("conv1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight")
 # 3D-Sketch's names of the deep stem -> timm's.
 DEEP_STEM = {
     "conv1.": "conv1.0.",
@@ -24,12 +27,12 @@ DEEP_STEM = {
 }
 
 
-def _read_encoder_file(path: str) -> dict[str, Tensor]:
-    """A file's weights under the names of its network, without wrapping or classifier."""
-    state = read_file(path)
-    state = state.get("state_dict", state)
-    check_state(state, path)
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+def _read_encoder_file(path: str, names: Collection[str]) -> dict[str, Tensor]:
+    """A file's weights under the names of its network, without wrapping or classifier.
+
+    names: some or all entries of the encoder, which may be but a part of what the file holds.
+    """
+    state = part_of(state_of(read_file(path), path), names.__contains__, path)
     return {key: value for key, value in state.items() if not key.startswith(CLASSIFIER_KEYS)}
 
 
@@ -41,23 +44,32 @@ def stem_of_weights(cfg: EasyDict) -> str:
     """
     if cfg.encoder not in SKETCH_ENCODERS or not Path(cfg.pretrained).is_file():
         return cfg.encoder
-    state = _read_encoder_file(cfg.pretrained)
+    state = _read_encoder_file(cfg.pretrained, RESNET_ENTRIES)
     if "conv1.weight" not in state:
         raise InputError(f"{cfg.pretrained} has no conv1.weight: not a ResNet50's weights")
     return "resnet50" if state["conv1.weight"].shape[-1] == 7 else "tu-resnet50s"
 
 
+def names_a_file(pretrained: str) -> bool:
+    """Whether model.pretrained is a file, rather than the name of weights to download."""
+    suffixes = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors")
+    return pretrained.endswith(suffixes) or "/" in pretrained or "\\" in pretrained
+
+
 def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
     """Fill the encoder `name` of a Net2D with pretrained weights.
 
-    pretrained: a file (SegFormer's mit_b*.pth, torchvision's or 3D-Sketch's ResNet50, or any whose
-    keys are those of the encoder), the name of weights that segmentation-models-pytorch downloads
-    (`imagenet`), or `none`.
+    pretrained: a file (SegFormer's mit_b*.pth, torchvision's or 3D-Sketch's ResNet50, or any in
+    which the names of the encoder's entries are found, under one prefix), the name of weights that
+    segmentation-models-pytorch downloads (`imagenet`), or `none`.
     """
     if pretrained == "none":
         return
-    if pretrained.endswith((".pth", ".pt", ".tar")) or "/" in pretrained:
-        state = _read_encoder_file(pretrained)
+    if names_a_file(pretrained):
+        names = net.encoder.state_dict().keys()
+        if name.startswith("tu-"):  # within another module
+            names = {key.removeprefix("model.") for key in names}
+        state = _read_encoder_file(pretrained, names)
         if "conv3.weight" in state:
             state = {renamed(key, DEEP_STEM): value for key, value in state.items()}
         if name.startswith("tu-"):

@@ -1,4 +1,4 @@
-"""Safe reading of files of torch.save that may come from anywhere: no code of theirs is run.
+"""Safe reading of weights that may come from anywhere: no code of theirs is run.
 
 A pickle may name any function to call and any size to allocate. What is let through here is what
 state dicts consist of, in an amount that fits the file's size.
@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from errors import InputError, one_line
+from models.file_kinds import is_safetensors, what_else
 
 # What the pickle inside a file may name: the parts of state dicts. PyTorch allows more, among
 # it what takes memory without bound.
@@ -59,31 +61,40 @@ def _scalar(dtype: _DType, data: bytes) -> int | float:
     return np.frombuffer(data, dtype.dtype, count=1)[0].item()
 
 
-def read_file(path: str | Path) -> dict:
-    """What torch.save wrote, on the CPU, without running any code from the file.
+_STAND_INS = [
+    (_DType, "numpy.dtype"),
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+]
 
-    Raises InputError for a file that is missing or damaged, or that holds no dict.
+
+def read_file(path: str | Path) -> dict:
+    """What torch.save or safetensors wrote, on the CPU, without running any code from the file.
+
+    Raises InputError for a file that is missing, damaged or something else, or that holds no dict.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist: check the path, or train or download it first")
-    stand_ins = [
-        (_DType, "numpy.dtype"),
-        (_scalar, "numpy.core.multiarray.scalar"),
-        (_scalar, "numpy._core.multiarray.scalar"),
-    ]
     try:
-        _check_file(path)
-        with torch.serialization.safe_globals(stand_ins):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        if kind := what_else(path):
+            raise InputError(f"{path} is {kind}")
+        if is_safetensors(path):
+            content = safetensors.torch.load(path.read_bytes())
+        else:
+            _check_file(path)
+            with torch.serialization.safe_globals(_STAND_INS):
+                content = torch.load(path, map_location="cpu", weights_only=True)
         _check_content(content)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} is not a PyTorch weights file, or holds code: {one_line(error)}"
         ) from error
     except Exception as error:  # damaged bytes surface as errors of zipfile, struct, torch, ...
         raise InputError(
-            f"{path} is not a complete PyTorch file (truncated download or copy?): "
+            f"{path} is not a complete file of weights (truncated download or copy?): "
             f"{one_line(error)}"
         ) from error
     if not isinstance(content, dict):
@@ -167,12 +178,3 @@ def _check_content(content: object) -> None:
             waiting += value
         else:
             raise ValueError(f"an object of type {type(value).__name__}")
-
-
-def check_state(state: object, path: str | Path) -> None:
-    """Raise an InputError unless this is a state dict: tensors by names fit to print."""
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and key.isprintable() and len(key) <= 200 and isinstance(value, Tensor)
-        for key, value in state.items()
-    ):
-        raise InputError(f"{path} holds no network weights")

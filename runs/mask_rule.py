@@ -75,11 +75,11 @@ def main() -> None:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for path in args.pretrained_path:
-        network, cfg, volume = read_network(path, args.overrides)
+        network, own, volume = read_network(path, args.overrides)
         dataset = build_dataset(cfg.data, "test", with_cad=volume == "tsdf_cad", augment=False)
         result = SplitCompletion()
         evaluate(
-            network.to(device), dataset, volume, device, cfg.train.precision, loader_processes(cfg),
+            network.to(device), dataset, volume, device, own.train.precision, loader_processes(cfg),
             lambda _name, labels, batch, result=result: result.update(labels > 0, batch),
         )  # fmt: skip
         print(f"{path} on {volume}: {result}")

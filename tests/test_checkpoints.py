@@ -12,7 +12,7 @@ import pytest
 import torch
 from original_names import to_original_name
 
-from config import load_config
+from config import load_config, to_plain
 from errors import InputError
 from models import build_model
 from models.checkpoints import (
@@ -65,6 +65,36 @@ def test_ours_carries_its_settings(tmp_path):
     assert load_weights(second, path) == meta
     for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_where_things_are_is_not_for_a_file_to_say(tmp_path):
+    """Nor read from one that says it, as older ones do; how it was trained is."""
+    config = to_plain(DEBUG) | {"output": "out", "seed": 5}
+    config["data"] |= {"root": "/a", "cad_root": "/b", "train_ids": "c", "test_ids": "d"}
+    config["data"] |= {"workers": 7, "photometric": "original"}
+    config["model"] |= {"pretrained": "/weights/mobilenet.pth"}
+    config["train"] |= {"teacher_path": "e.pth", "student_path": "f.pth", "lr": 0.25}
+    new, old = tmp_path / "new.pth", tmp_path / "old.pth"
+    save_checkpoint(new, build_model(DEBUG.model), {"config": config, "input": "tsdf", "epoch": 1})
+    content = torch.load(new, weights_only=True)
+    said = content["meta"]["config"]
+    assert said["data"] == {"input": "", "photometric": "original"} and said["train"]["lr"] == 0.25
+    assert "output" not in said and "pretrained" not in said["model"]
+    assert said["train"].keys().isdisjoint({"teacher_path", "student_path"})
+    torch.save(content | {"meta": content["meta"] | {"config": config}}, old)
+    for path in (new, old):
+        cfg = read_network(path, ["data.cad_root=mine"])[1]
+        assert (cfg.seed, cfg.train.lr, cfg.data.photometric) == (5, 0.25, "original")
+        assert (cfg.data.root, cfg.data.cad_root, cfg.data.workers) == ("data/NYU", "mine", 6)
+        assert cfg.output == cfg.data.train_ids == cfg.data.test_ids == ""
+        assert cfg.train.teacher_path == "teacher/Teacher_ckpt.pth"
+
+
+def test_a_name_of_weights_to_download_is_kept(tmp_path):
+    config = {"model": dict(DEBUG.model) | {"pretrained": "imagenet"}}
+    meta = {"config": config, "input": "tsdf", "epoch": 1}
+    save_checkpoint(tmp_path / "a.pth", build_model(DEBUG.model), meta)
+    assert read_network(tmp_path / "a.pth")[1].model.pretrained == "imagenet"
 
 
 def test_a_shrunk_checkpoint_is_half_the_size_and_the_same_to_fp16(tmp_path):

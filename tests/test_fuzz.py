@@ -212,6 +212,13 @@ def make_legacy(path):
     torch.save({"net": state}, path, _use_new_zipfile_serialization=False)
 
 
+def make_safetensors(path):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"TSDFNet.a.weight": torch.ones(2, 3), "encoder.b": torch.zeros(5).half()}, path)
+
+
 def read_weights(path):
     import torch
 
@@ -264,6 +271,7 @@ FORMATS = {
     "checkpoint": ("ours.pth", make_ours, read_weights, "zip"),
     "original checkpoint": ("original.pth", make_original, read_weights, "zip"),
     "legacy checkpoint": ("legacy.pth", make_legacy, read_weights, "bytes"),
+    "safetensors": ("a.safetensors", make_safetensors, read_weights, "bytes"),
     "preset": ("preset.yaml", make_preset, read_preset, "text"),
     "ids": ("train.txt", make_ids, read_ids, "text"),
 }

@@ -22,7 +22,7 @@ from make_nyu import make_nyu_root
 from sklearn.metrics import confusion_matrix, jaccard_score, precision_score, recall_score
 from torchvision import tv_tensors
 
-from config import flatten, load_config
+from config import load_config
 from constants import GRID, IMAGE_SIZE, NO_PIXEL
 from datasets.nyu import NYUDataset, find_scenes, read_image
 from datasets.transforms import normalize
@@ -30,9 +30,8 @@ from figs.make_analysis import confusion_shares, occurring_miou
 from models import build_model
 from models.checkpoints import load_weights, read_checkpoint
 from models.encoder_weights import load_pretrained_encoder
-from models.safe_load import read_file
 from runs.pretrain_encoder import mean_iou, transforms
-from utils.checkpoint import PLACES, save_checkpoint
+from utils.checkpoint import save_checkpoint
 from utils.metrics import SSCMetrics
 
 ROOT = Path(__file__).parents[1]
@@ -101,7 +100,8 @@ def test_training_writes_checkpoints_and_a_csv(work):
     ):
         meta = read_checkpoint(work / path).meta
         assert (meta["input"], meta["epoch"]) == (volume, 1)
-        assert meta["config"]["data"]["root"] == "data/NYU"
+        assert meta["config"]["data"] == {"input": "", "photometric": "standard"}
+        assert meta["train_scenes"].startswith("4, checksum ")
         with open(work / f"logs/debug_{role}/metrics.csv") as file:
             (row,) = csv.DictReader(file)
         assert float(row["loss_3d"]) > 0 and float(row["sc_iou"]) >= 0
@@ -161,25 +161,31 @@ def test_a_student_is_evaluated_without_tsdf_cad(copy):
     run("test_NYU.py", "--pretrained_path", "checkpoint/debug_student.pth", "--no-dump", cwd=copy)
 
 
-def test_a_checkpoint_does_not_say_where_data_lie(copy, tmp_path):
-    """Of its maker's folders, lists and workers nothing is asked for: the caller has others."""
-    path = copy / "checkpoint/debug_student.pth"
-    content = read_file(path)
-    content["meta"]["config"]["output"] = "/makers/results"
+def test_the_scenes_are_the_callers(work, tmp_path):
+    """Not those of the maker of a checkpoint, here one from before this was left out of files."""
+    content = torch.load(work / "checkpoint/debug_student.pth", weights_only=True)
+    content["meta"]["config"]["output"] = "/the/makers"
     content["meta"]["config"]["data"] |= {
-        "root": "/makers/NYU", "cad_root": "/makers/CAD", "test_ids": "makers/ids.txt",
+        "root": "/the/makers/NYU", "test_ids": "docs/ids.txt", "cad_root": "cad", "workers": 999
     }  # fmt: skip
-    torch.save(content, path)
-    scene = find_scenes(copy / "data/NYU", "test")[1].id
-    (copy / "data/NYU/test.txt").write_text(f"{scene}\n")
-    words = "--pretrained_path", path, f"data.root={copy}/data/NYU", "--no-dump", "--pictures", 0
-    result = run("test_NYU.py", *words, cwd=tmp_path)
-    assert "on tsdf, 1 scenes" in result.stdout
-    assert (tmp_path / "visual_pred/debug_student/results.json").is_file()
-    # Where the caller says nothing it is the default, not the maker's.
-    assert "data/NYU" in error_of("test_NYU.py", *words[:2], cwd=tmp_path)
-    given_away = read_checkpoint(copy / "checkpoint/debug_student_best.pth").meta["config"]
-    assert not set(dict(flatten(given_away))) & set(PLACES)
+    torch.save(content, tmp_path / "old.pth")
+    make_nyu_root(tmp_path, train=1, test=3)
+    words = ("test_NYU.py", "--pretrained_path", "old.pth", "--no-dump", "--pictures", 0)
+
+    def scenes(*overrides):
+        result = run(*words, "data.root=NYU", *overrides, cwd=tmp_path)
+        with open(tmp_path / "visual_pred/old/scenes.csv") as file:
+            found = {row["scene"] for row in csv.DictReader(file)}
+        assert f"on tsdf, {len(found)} scenes" in result.stdout
+        return found
+
+    images = sorted(path.name[:7] for path in (tmp_path / "NYU/test/RGB").iterdir())
+    assert scenes() == set(images) and len(images) == 3
+    (tmp_path / "NYU/test.txt").write_text("\n".join(images[1:]))
+    assert scenes() == set(images[1:])
+    (tmp_path / "mine.txt").write_text(images[0])
+    assert scenes("data.test_ids=mine.txt") == {images[0]}
+    assert "data/NYU: no such folder" in error_of(*words, cwd=tmp_path)
 
 
 def test_a_file_of_the_original_is_evaluated(work, original_file, tmp_path):
@@ -388,14 +394,37 @@ def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(copy):
         assert change.split("=")[0] in error_of(*teacher, change, cwd=copy)
 
 
+def test_a_run_goes_on_with_the_scenes_that_it_began_with(copy):
+    student = ("train_student.py", "--config", "debug.yaml")
+    ids = sorted(path.name[3:7] for path in (copy / "data/NYU/train/RGB").iterdir())
+    (copy / "same.txt").write_text("\n".join(ids))
+    same = run(*student, "--resume", "data.train_ids=same.txt", cwd=copy)
+    assert "complete: kept" in same.stdout
+    (copy / "fewer.txt").write_text("\n".join(ids[1:]))
+    message = error_of(*student, "--resume", "data.train_ids=fewer.txt", cwd=copy)
+    assert "debug_student.pth was trained on other scenes" in message
+    assert "'4, checksum" in message and "instead of 3, checksum" in message
+    # A teacher may have seen others, which is said.
+    words = ("data.train_ids=fewer.txt", "train.student_path=fewer.pth")
+    warning = run(*student, *words, cwd=copy).stderr
+    assert "warning: teacher/debug_teacher.pth was trained on other scenes" in warning
+
+
 def test_run_sh_trains_evaluates_and_keeps(work, tmp_path):
     """In a copy of the project, whose folders run.sh writes to."""
     project = tmp_path / "project"
     left_out = shutil.ignore_patterns(".*", "data", "logs", "visual_pred", "tests", "*.pth")
     shutil.copytree(ROOT, project, ignore=left_out)
+    # Where the scenes are is said by the preset alone.
+    (tmp_path / "it's data").symlink_to(work / "data")
+    (scene, *_) = sorted(path.name[:7] for path in (work / "data/NYU/test/RGB").iterdir())
+    (tmp_path / "one: #1.txt").write_text(scene)
+    preset = yaml.safe_load((project / "configs/debug.yaml").read_text())
+    preset["data"] |= {"root": f"{tmp_path}/it's data/NYU", "test_ids": f"{tmp_path}/one: #1.txt"}
+    (project / "configs/debug.yaml").write_text(yaml.safe_dump(preset))
 
     def run_sh(*words):
-        command = ["bash", "run.sh", "configs/debug.yaml", f"data.root={work}/data/NYU", *words]
+        command = ["bash", "run.sh", "configs/debug.yaml", *words]
         environment = {**os.environ, "PYTHON": sys.executable}
         return subprocess.run(
             command, cwd=project, env=environment, capture_output=True, text=True, check=False
@@ -405,6 +434,8 @@ def test_run_sh_trains_evaluates_and_keeps(work, tmp_path):
     assert first.returncode == 0, first.stderr
     assert (project / "visual_pred/debug_teacher/results.json").exists()
     assert (project / "results/results.json").exists()
+    for title in ("debug_teacher on tsdf_cad, 1 scenes", "debug_student on tsdf, 1 scenes"):
+        assert title in first.stdout
     files = [project / "teacher/debug_teacher.pth", project / "checkpoint/debug_student.pth"]
     before = [path.read_bytes() for path in files]
     other = run_sh("model.width=12")

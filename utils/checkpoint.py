@@ -6,6 +6,7 @@ The layout of a network's file, ours or the original's, is that of models/checkp
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,23 +17,24 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from config import DEFAULTS, flatten, merge_config
+from datasets import NYUDataset, build_dataset
 from errors import InputError
 from models import build_model
-from models.checkpoints import FORMAT, Checkpoint, load_strictly, read_checkpoint
+from models.checkpoints import FORMAT, Checkpoint, load_strictly, model_settings, read_checkpoint
+from models.encoder_weights import names_a_file
 from models.network import CleanerS
 from utils import distributed
 from utils.files import atomic_file, remove_temporaries
 
-# Where things lie and which scenes are looked at: whoever uses a network says it, never its file.
-PLACES = (
+# Where things are on the machine of who runs it, for no file to say.
+CALLERS_SETTINGS = (
     "output", "data.root", "data.cad_root", "data.train_ids", "data.test_ids", "data.workers",
-    "model.pretrained", "train.teacher_path", "train.student_path",
+    "train.teacher_path", "train.student_path",
 )  # fmt: skip
-# Settings that say where and how fast, not what is learnt: a run may go on with others.
+# Settings that say where and how fast, not what is learnt.
 LOCAL_SETTINGS = (
-    *(place for place in PLACES if place != "data.train_ids"), "data.input", "train.eval_every",
-    "train.save_minutes", "train.save_steps", "train.max_skipped", "train.recompute",
-    "train.deterministic", "test.flips",
+    *CALLERS_SETTINGS, "data.input", "model.pretrained", "train.eval_every", "train.save_minutes",
+    "train.save_steps", "train.max_skipped", "train.recompute", "train.deterministic", "test.flips",
 )  # fmt: skip
 
 
@@ -46,14 +48,19 @@ def run_name(path: str | Path) -> str:
     return Path(path).stem.removesuffix("_ckpt")
 
 
-def without_places(config: dict) -> dict:
-    """A checkpoint's settings without PLACES; values that are none stay, for others to refuse."""
-    kept = {}
-    for section, value in config.items():
-        if isinstance(value, dict):
-            value = {k: v for k, v in value.items() if f"{section}.{k}" not in PLACES}
-        if section not in PLACES:
-            kept[section] = value
+def without_callers(config: dict) -> dict:
+    """Nested settings but for CALLERS_SETTINGS, and for a model.pretrained that is a file."""
+
+    def is_callers(section: str, name: str, value: object) -> bool:
+        if (section, name) == ("model", "pretrained"):
+            return isinstance(value, str) and names_a_file(value)
+        return (section, name) in {tuple(key.split(".")) for key in CALLERS_SETTINGS}
+
+    kept = {key: value for key, value in config.items() if key not in CALLERS_SETTINGS}
+    for section, values in kept.items():
+        if isinstance(values, dict):
+            own = {n: value for n, value in values.items() if not is_callers(section, n, value)}
+            kept[section] = own
     return kept
 
 
@@ -62,14 +69,14 @@ def save_checkpoint(
 ) -> None:
     """Write weights, metadata and training state, whole or not at all.
 
-    meta: plain values: config, input (tsdf or tsdf_cad), epoch, ...; training: optimiser and scaler
-    state; with it, the older file becomes <name>_backup.pth. None in a file that is only evaluated
-    or given away: it does not say where its maker's files are.
+    meta: plain values: config, input (tsdf or tsdf_cad), epoch, ...; of the config all is kept but
+    the caller's; training: optimiser and scaler state, None in a file that is only evaluated; with
+    it, the older file becomes <name>_backup.pth.
     """
+    if isinstance(meta.get("config"), dict):
+        meta = meta | {"config": without_callers(meta["config"])}
     content, backup = {"format": FORMAT, "model": model.state_dict(), "meta": meta}, None
-    if training is None:
-        content["meta"] = meta | {"config": without_places(meta["config"])}
-    else:
+    if training is not None:
         content["training"], backup = training, beside(path, "backup")
     with atomic_file(path, backup) as file:
         try:
@@ -84,6 +91,9 @@ def save_checkpoint(
 def _read_intact(path: Path) -> Checkpoint:
     """read_checkpoint, after comparing the checksums, which torch.load does not."""
     try:
+        with open(path, "rb") as file:
+            if file.read(2) != b"PK":  # of another age, or something else, which is named
+                return read_checkpoint(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except (OSError, zipfile.BadZipFile, EOFError) as error:
@@ -157,9 +167,30 @@ def restore(
         ) from error
 
 
-def settings_of(checkpoint: Checkpoint) -> EasyDict:
-    """The settings that a checkpoint of ours was made with; InputError for what are none."""
-    return merge_config(DEFAULTS, checkpoint.meta["config"], str(checkpoint.path))
+def settings_of(checkpoint: Checkpoint, overrides: Iterable[str] = ()) -> EasyDict:
+    """What a checkpoint of ours was made with, but for the caller's settings, and with overrides.
+
+    overrides: key.sub=value. Raises InputError for what are no settings.
+    """
+    config = without_callers(checkpoint.meta["config"])  # older files have all
+    return merge_config(DEFAULTS, config, str(checkpoint.path), overrides)
+
+
+def named_scenes(dataset: NYUDataset) -> str:
+    """Their number and a checksum of their ids: what a checkpoint says that it was trained on."""
+    ids = " ".join(scene.id for scene in dataset.scenes)
+    return f"{len(dataset)}, checksum {zlib.crc32(ids.encode()):08x}"
+
+
+def other_scenes(checkpoint: Checkpoint, cfg: EasyDict) -> str | None:
+    """None, or what to say where a checkpoint was trained on other scenes than these settings'."""
+    theirs = (checkpoint.meta or {}).get("train_scenes")
+    if not isinstance(theirs, str):  # older files do not say it
+        return None
+    ours = named_scenes(build_dataset(cfg.data, "train", with_cad=False, augment=False))
+    if theirs == ours:
+        return None
+    return f"{checkpoint.path} was trained on other scenes ({theirs!r:.40} instead of {ours})"
 
 
 def check_settings(
@@ -171,7 +202,8 @@ def check_settings(
     """
     if checkpoint.meta is None:
         if distributed.is_main():
-            print(f"{checkpoint.path}: a file of the original, which does not say its settings")
+            kind = "a file of the original" if checkpoint.is_original else "weights alone"
+            print(f"{checkpoint.path}: {kind}, which does not say its settings")
         return
     theirs = dict(flatten(settings_of(checkpoint)))
     different = [
@@ -203,6 +235,10 @@ def find_resumable(
                 f"{checkpoint.path} was trained on {checkpoint.meta['input']} instead of {volume}: "
                 "give the same data.input, or move the file away"
             )
+        if problem := other_scenes(checkpoint, cfg):
+            raise InputError(
+                f"{problem}: give the same data.root and data.train_ids, or move the file away"
+            )
     return checkpoint
 
 
@@ -212,21 +248,38 @@ def is_finished(checkpoint: Checkpoint) -> bool:
     return meta is None or meta["epoch"] >= settings_of(checkpoint).train.epochs
 
 
+def _settings_of_bare(checkpoint: Checkpoint, overrides: Iterable[str]) -> EasyDict:
+    """Settings for weights alone: what they show, and what they do not as overrides say it."""
+    shown, overrides = model_settings(checkpoint.state), list(overrides)
+    if shown is None:
+        raise InputError(f"{checkpoint.path}: its weights are not of one network of CleanerS")
+    asked = {"model.encoder": "mobilenet_v2", "model.image_scale": "0.5", "data.input": "tsdf"}
+    missing = asked.keys() - {word.partition("=")[0] for word in overrides}
+    if missing:
+        example = " ".join(f"{key}={asked[key]}" for key in asked if key in missing)
+        raise InputError(
+            f"{checkpoint.path} holds weights alone: say what they were trained with (for example "
+            f"{example}), or give the checkpoint that they were taken from"
+        )
+    return merge_config(DEFAULTS, {"model": shown}, str(checkpoint.path), overrides)
+
+
 def read_network(path: str | Path, overrides: Iterable[str] = ()) -> tuple[CleanerS, EasyDict, str]:
     """The network of a checkpoint, its settings with overrides, and its input: tsdf or tsdf_cad.
 
-    PLACES are the defaults or overrides, whatever the file says. What a file of the original does
-    not say is assumed, which is printed.
+    What a file of the original does not say is assumed, which is printed; of weights alone it has
+    to be said by overrides.
     """
-    checkpoint = read_checkpoint(path)
-    saved, volume = {}, "tsdf"
+    checkpoint, volume = read_checkpoint(path), "tsdf"
     if checkpoint.meta is not None:
-        saved = without_places(checkpoint.meta["config"])
-        volume = checkpoint.meta["input"]
-    elif distributed.is_main():
-        print(f"{path}: a file of the original; assumed: preset nyu_segformer_b2,")
-        print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
-    cfg = merge_config(DEFAULTS, saved, str(path), overrides)
+        cfg, volume = settings_of(checkpoint, overrides), checkpoint.meta["input"]
+    elif checkpoint.is_original:
+        cfg = merge_config(DEFAULTS, {}, str(path), overrides)
+        if distributed.is_main():
+            print(f"{path}: a file of the original; assumed: preset nyu_segformer_b2,")
+            print("input tsdf (the teacher's weights want data.input=tsdf_cad)")
+    else:
+        cfg = _settings_of_bare(checkpoint, overrides)
     model = build_model(cfg.model)
     load_strictly(model, checkpoint.state, path)
     return model, cfg, cfg.data.input or volume

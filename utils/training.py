@@ -21,7 +21,14 @@ from models.losses import SUPERVISED
 from models.network import CleanerS
 from models.recompute import recompute_activations
 from utils import distributed
-from utils.checkpoint import beside, restore, run_name, save_checkpoint, set_aside_earlier_run
+from utils.checkpoint import (
+    beside,
+    named_scenes,
+    restore,
+    run_name,
+    save_checkpoint,
+    set_aside_earlier_run,
+)
 from utils.evaluation import evaluate
 from utils.files import check_writable
 from utils.loading import loader_processes, training_loader, workers_of
@@ -52,7 +59,7 @@ class Training:
 
     meta: plain values that every checkpoint of the run holds: epoch, the last complete one;
     unfinished, Progress.state of the next, or None; skipped, number of steps left out; history, the
-    rows of metrics.csv; best_miou, best_epoch; config; input.
+    rows of metrics.csv; best_miou, best_epoch; config; input; train_scenes.
     """
 
     def __init__(
@@ -95,6 +102,7 @@ class Training:
             restore(checkpoint, model, self.optimizer, self.scaler)
             self.meta |= checkpoint.meta
         self.meta |= {"config": to_plain(cfg), "input": objective.volume}
+        self.meta |= {"train_scenes": named_scenes(train_set)}
         # A trained encoder's last layers, or the layers behind which no loss is.
         find_unused = not cfg.model.freeze_encoder or not objective.weights.keys() >= {*SUPERVISED}
         self.parallel = distributed.wrap(model, device, cfg.train.sync_bn, find_unused)

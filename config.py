@@ -68,6 +68,9 @@ DEFAULTS = {
         "teacher_path": "teacher/Teacher_ckpt.pth",  # written by train_teacher.py
         "student_path": "checkpoint/CleanerS_ckpt.pth",  # written by train_student.py
     },
+    "test": {
+        "flips": False,  # test_NYU.py: mean logits over the four flips of 3D-SSCNet's input
+    },
 }
 
 CHOICES = {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Teacher, student, evaluation: bash run.sh [configs/PRESET.yaml] [key.sub=value ...]
-# Without a preset: generated rooms, and a student without distillation to compare with.
+# Without a preset: generated rooms. What distillation is worth there: runs/rooms.sh.
 # A finished network of the same settings is kept, an interrupted one goes on.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -19,13 +19,8 @@ results() { local name; name=$(basename "$1" .pth); echo "visual_pred/${name%_ck
 
 "$PYTHON" train_teacher.py --config "$preset" --resume "$@"
 "$PYTHON" train_student.py --config "$preset" --resume "$@"
+for key in data.root data.cad_root data.test_ids data.workers; do  # a network's file has none
+  set -- "$key=$(setting "$key" "$@")" "$@"
+done
 "$PYTHON" test_NYU.py --pretrained_path "$teacher" data.input=tsdf_cad "$@" output="$(results "$teacher")"
-compare=(--compare "$(results "$teacher")")
-if [[ $preset == configs/rooms.yaml ]]; then
-  undistilled=${student%.pth}_undistilled.pth
-  "$PYTHON" train_student.py --config "$preset" --resume "$@" train.student_path="$undistilled" \
-    loss.weight_kd_t=0 loss.weight_kd_sc=0 loss.weight_kd_sa=0
-  "$PYTHON" test_NYU.py --pretrained_path "$undistilled" "$@" output="$(results "$undistilled")"
-  compare+=(--compare "$(results "$undistilled")")
-fi
-"$PYTHON" test_NYU.py --pretrained_path "$student" "${compare[@]}" "$@"
+"$PYTHON" test_NYU.py --pretrained_path "$student" --compare "$(results "$teacher")" "$@"

@@ -69,8 +69,8 @@ def main() -> None:
             exhibits.append(Exhibit.of_files(pictured[name], labels.cpu().numpy()))
             save_scene_picture(output / f"{name}.png", exhibits[-1])
 
-    precision, workers = cfg.train.precision, loader_processes(cfg)
-    metrics, scenes = evaluate(model, dataset, volume, device, precision, workers, dump)
+    how = cfg.train.precision, loader_processes(cfg), dump, cfg.test.flips
+    metrics, scenes = evaluate(model, dataset, volume, device, *how)
     exhibits = sorted(distributed.all_gather_lists(exhibits), key=lambda e: names.index(e.name))
     if distributed.is_main():
         scores = metrics.compute()

@@ -20,14 +20,14 @@ from models.encoder_weights import stem_of_weights
 from models.losses import DISTILLATION
 from models.network import CleanerS
 from utils import distributed
-from utils.checkpoint import check_settings, find_resumable, is_finished
+from utils.checkpoint import PLACES, check_settings, find_resumable, is_finished
 from utils.step import Objective
 from utils.training import Training, initial_network
 
 
 def load_teacher(cfg: EasyDict) -> CleanerS:
     checkpoint = read_checkpoint(cfg.train.teacher_path)
-    check_settings(checkpoint, cfg, ("model", "data"))
+    check_settings(checkpoint, cfg, ("model", "data"), ignored=PLACES)
     if checkpoint.meta is not None and checkpoint.meta["input"] != "tsdf_cad":
         raise InputError(f"{checkpoint.path} is no teacher: it was not trained on TSDF-CAD")
     if not is_finished(checkpoint) and distributed.is_main():

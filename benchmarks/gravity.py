@@ -79,7 +79,7 @@ def yaw_of(pose: np.ndarray) -> float:
 
 def room_error(seed: int, index: int) -> Error:
     room = make_room(seed, "test", index)
-    height = Frame(room.perfect_depth, NYU_INTRINSICS, room.pose, np.zeros(3)).points()[:, 2]
+    height = Frame(room.perfect_depth, NYU_INTRINSICS, room.pose, np.zeros(3)).points()[2].numpy()
     floor = (np.abs(height) < 0.02) & (room.depth.reshape(-1) > 0)
     error = pose_error(room.depth, room.K, -room.pose[2, :3], room.pose)
     return error._replace(floor=float(floor.mean()))

@@ -186,7 +186,7 @@ def tsdf(_cfg: EasyDict, plain: bool) -> Case:
 
     def run() -> tuple[Tensor]:
         anew = Frame(frame.depth, frame.K, frame.pose, frame.origin)  # keeps its pixels' voxels
-        return (torch.from_numpy(compute(anew)),)
+        return (torch.as_tensor(compute(anew)),)
 
     return run
 

@@ -25,8 +25,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from constants import FINE_FACTOR, FINE_GRID, GRID, VOXEL_SIZE
+from constants import FINE_FACTOR, FINE_GRID, GRID, NUM_VOXELS, VOXEL_SIZE
 from errors import InputError
 
 FINE_VOXEL_SIZE = VOXEL_SIZE / FINE_FACTOR  # 2 cm
@@ -84,6 +86,7 @@ def check_depth(depth: np.ndarray, name: str = "depth") -> np.ndarray:
 class Frame:
     """A depth image and its camera, checked once; the voxels of its pixels are computed once.
 
+    device: where they are computed, and what is made of them; only the depth is copied there.
     keep_unmeasured: a pixel without depth lies at the camera's centre, and the published arrays
     keep it there. That matters only for a camera inside the grid; False for frames of one's own.
     Raises InputError for an unusable depth or pose.
@@ -94,25 +97,46 @@ class Frame:
     pose: np.ndarray  # (4, 4) camera to world
     origin: np.ndarray  # (3,) world metres, of the grid
     keep_unmeasured: bool = True
+    device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
         self.depth, self.pose = check_depth(self.depth), check_pose(self.pose)
         self.K, self.origin = (np.asarray(a, np.float32) for a in (self.K, self.origin))
 
-    def points(self) -> np.ndarray:
-        """Every pixel's world point, in raster order: (H*W, 3) float32.
+    @cached_property
+    def metres(self) -> Tensor:
+        """The depth on the device: (H, W) float32."""
+        return torch.from_numpy(self.depth).to(self.device)
+
+    def points(self) -> Tensor:
+        """Every pixel's world point, in raster order: (3, H*W) float32.
 
         Single precision, in this order of operations: it decides the voxel of points on a boundary.
         """
-        height, width = self.depth.shape
-        u = np.arange(width, dtype=np.float32)[None, :]
-        v = np.arange(height, dtype=np.float32)[:, None]
-        x = (u - self.K[0, 2]) * self.depth / self.K[0, 0]
-        y = (v - self.K[1, 2]) * self.depth / self.K[1, 1]
-        rotation, translation = self.pose[:3, :3], self.pose[:3, 3]
-        axes = zip(rotation, translation, strict=True)
-        world = [r[0] * x + r[1] * y + r[2] * self.depth + t for r, t in axes]
-        return np.stack(world, axis=-1).reshape(-1, 3)
+        depth, ((fx, _, cx), (_, fy, cy), _) = self.metres, self.K.tolist()
+        v, u = (torch.arange(n, device=depth.device) for n in depth.shape)
+        x = (u - cx) * depth / fx
+        y = (v[:, None] - cy) * depth / fy
+        rows = self.pose[:3].tolist()
+        return torch.stack([r[0] * x + r[1] * y + r[2] * depth + r[3] for r in rows]).flatten(1)
+
+    @cached_property
+    def fine_voxels(self) -> Tensor:
+        """The 2 cm voxel of every pixel's point: (3, H*W) int64 in (240, 144, 240), -1 if none."""
+        side = float(np.float32(FINE_VOXEL_SIZE))
+        origin = torch.from_numpy(self.origin).to(self.device)
+        cells = ((self.points() - origin[:, None]) / side).floor_()[WORLD_OF_ARRAY]
+        sizes = torch.tensor(FINE_GRID, device=cells.device)[:, None]
+        inside = ((cells >= 0) & (cells < sizes)).all(dim=0)
+        if not self.keep_unmeasured:
+            inside &= self.metres.flatten() > 0
+        return torch.where(inside, cells, -1).long()
+
+    @cached_property
+    def coarse_voxels(self) -> Tensor:
+        """The 8 cm voxel of every pixel's point: (H*W,) int64, flat, 129600 if none."""
+        i, j, k = self.fine_voxels // FINE_FACTOR
+        return torch.where(i < 0, NUM_VOXELS, (i * GRID[1] + j) * GRID[2] + k)
 
     @cached_property
     def pixel_voxels(self) -> tuple[np.ndarray, np.ndarray]:
@@ -121,10 +145,6 @@ class Frame:
         (n,) linear pixel indices v * W + u, ascending, and (n, 3) array indices into
         (240, 144, 240).
         """
-        cells = np.floor((self.points() - self.origin) / np.float32(FINE_VOXEL_SIZE))
-        cells = cells[:, WORLD_OF_ARRAY]
-        inside = ((cells >= 0) & (cells < FINE_GRID)).all(axis=1)
-        if not self.keep_unmeasured:
-            inside &= self.depth.reshape(-1) > 0
-        pixels = np.flatnonzero(inside)
-        return pixels, cells[pixels].astype(np.int64)
+        voxels = self.fine_voxels.cpu().numpy()
+        pixels = np.flatnonzero(voxels[0] >= 0)
+        return pixels, voxels[:, pixels].T

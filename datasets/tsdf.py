@@ -1,7 +1,15 @@
-"""TSDF of a depth image or of ground-truth voxels (TSDF-CAD); axes as in datasets/geometry.py."""
+"""TSDF of a depth image or of ground-truth voxels (TSDF-CAD); axes as in datasets/geometry.py.
+
+In PyTorch, so that it runs where the network does: of a frame, only the depth is copied to a GPU.
+"""
+
+import math
+from collections.abc import Iterator
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from constants import FINE_FACTOR, FINE_GRID, GRID
 from datasets.geometry import FINE_VOXEL_SIZE, NYUCAD_INTRINSICS, WORLD_OF_ARRAY, Frame
@@ -10,6 +18,7 @@ from datasets.raycast import raycast_labels
 TRUNCATION = 12  # fine voxels: 24 cm
 DEPTH_RANGE = (0.5, 8.0)  # metres in which the sensor is trusted; other pixels say nothing
 SIGN_TOLERANCE = 1e-4  # metres: a corner this close behind the surface still counts as in front
+CPU_SLAB = 24  # fine voxels of X that a CPU computes at once: they fit its cache
 
 
 def tsdf_from_depth(
@@ -19,18 +28,19 @@ def tsdf_from_depth(
     origin: np.ndarray,
     keep_unmeasured: bool = True,
 ) -> np.ndarray:
-    """frame_tsdf of these arguments of Frame."""
-    return frame_tsdf(Frame(depth, K, pose, origin, keep_unmeasured))
+    """frame_tsdf of these arguments of Frame, as (60, 36, 60) float32."""
+    return frame_tsdf(Frame(depth, K, pose, origin, keep_unmeasured)).numpy()
 
 
-def frame_tsdf(frame: Frame) -> np.ndarray:
+def frame_tsdf(frame: Frame) -> Tensor:
     """TSDF at 8 cm: the mean of fine_tsdf over 4x4x4 blocks, neither flipped nor sampled.
 
-    Returns (60, 36, 60) float32 in [-1, 1]: -1 hidden, +1 free, 0 surface or unknown.
+    Returns (60, 36, 60) float32 in [-1, 1], on the frame's device: -1 hidden, +1 free, 0 surface or
+    unknown.
     """
     f = FINE_FACTOR
-    fine = fine_tsdf(frame).reshape(GRID[0], f, GRID[1], f, GRID[2], f)
-    return fine.mean(axis=(1, 3, 5))
+    blocks = (slab.view(-1, f, GRID[1], f, GRID[2], f) for slab in _fine_slabs(frame))
+    return torch.cat([b.sum(dim=1).sum(dim=2).sum(dim=3) for b in blocks]) / f**3
 
 
 def tsdf_from_labels(
@@ -42,11 +52,11 @@ def tsdf_from_labels(
     others as in Frame. Returns (60, 36, 60) float32 in [-1, 1].
     """
     depth = raycast_labels(labels, K, pose, origin)
-    return frame_tsdf(Frame(depth, K, pose, origin, keep_unmeasured=False))
+    return tsdf_from_depth(depth, K, pose, origin, keep_unmeasured=False)
 
 
-def fine_tsdf(frame: Frame) -> np.ndarray:
-    """TSDF at 2 cm: (240, 144, 240) float32 in [-1, 1].
+def fine_tsdf(frame: Frame) -> Tensor:
+    """TSDF at 2 cm: (240, 144, 240) float32 in [-1, 1], on the frame's device.
 
     0 on voxels with a measured point, else the Euclidean distance in voxels to the nearest such
     voxel over TRUNCATION, at most 1; negative behind the surface. Also 0 where nothing is
@@ -54,57 +64,70 @@ def fine_tsdf(frame: Frame) -> np.ndarray:
     projected, and compared with the depth there, by its lower corner: the published arrays are made
     so.
     """
-    depth, K, pose = frame.depth, frame.K, frame.pose
-    _, occupied = frame.pixel_voxels
-    tsdf = np.zeros(FINE_GRID, dtype=np.float32)
-    nearest, low, high = _nearest_occupied(occupied)
+    return torch.cat(list(_fine_slabs(frame)))
+
+
+def _fine_slabs(frame: Frame) -> Iterator[Tensor]:
+    """fine_tsdf in parts along X."""
+    depth, device = frame.metres, frame.metres.device
+    usable = (depth >= DEPTH_RANGE[0]) & (depth <= DEPTH_RANGE[1])
+    # Around the image a border of pixels without depth, for all that is projected beside it.
+    depth = F.pad(torch.where(usable, depth, 0), (1, 1, 1, 1))
+    rows, columns = depth.shape
+    (fx, _, cx), (_, fy, cy), _ = frame.K.tolist()
 
     # Corners relative to the camera: R^T (q - t) is a sum of one term per axis of the grid.
-    corners = [np.arange(n, dtype=np.float32) * np.float32(FINE_VOXEL_SIZE) for n in FINE_GRID]
-    offset = (frame.origin - pose[:3, 3])[WORLD_OF_ARRAY]
+    offset = (frame.origin - frame.pose[:3, 3])[WORLD_OF_ARRAY].tolist()
+    side = float(np.float32(FINE_VOXEL_SIZE))
+    corners = [torch.arange(n, device=device) * side for n in FINE_GRID]
     x, up, forward = (c + o for c, o in zip(corners, offset, strict=True))
-    ground = [r[0] * x[:, None, None] + r[1] * forward for r in pose[:3, :3].T]
-    height = [r[2] * up[:, None] for r in pose[:3, :3].T]
+    axes = frame.pose[:3, :3].T.tolist()
+    ground = [r[0] * x[:, None, None] + r[1] * forward for r in axes]
+    height = [r[2] * up[:, None] for r in axes]
 
-    rows, columns = depth.shape
-    for start in range(0, FINE_GRID[0], FINE_FACTOR):  # slabs that fit the cache
-        slab = slice(start, start + FINE_FACTOR)
-        cam_x, cam_y, cam_z = (g[slab] + h for g, h in zip(ground, height, strict=True))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            u = K[0, 0] * cam_x / cam_z + K[0, 2]
-            v = K[1, 1] * cam_y / cam_z + K[1, 2]
-        # Rounding is half away from zero: -0.5 and the last half belong to pixels outside.
-        inside = (u > -0.5) & (u < columns - 0.5) & (v > -0.5) & (v < rows - 0.5)
-        seen = np.flatnonzero(inside & (cam_z > 0))
-        u = (u.reshape(-1)[seen] + np.float32(0.5)).astype(np.int32)
-        v = (v.reshape(-1)[seen] + np.float32(0.5)).astype(np.int32)
-        measured = depth[v, u]
-        usable = (measured >= DEPTH_RANGE[0]) & (measured <= DEPTH_RANGE[1])
-        seen, measured = seen[usable], measured[usable]
-        in_front = measured - cam_z.reshape(-1)[seen] > -SIGN_TOLERANCE
-        value = np.where(in_front, np.float32(1), np.float32(-1))
-
-        voxel = np.stack(np.unravel_index(seen, (FINE_FACTOR, *FINE_GRID[1:])))
-        voxel[0] += start
-        near = np.flatnonzero(((voxel >= low) & (voxel < high)).all(axis=0))
-        voxel = voxel[:, near] - low
-        squared = ((nearest[(slice(None), *voxel)] - voxel) ** 2).sum(axis=0)
-        value[near] *= np.minimum(np.sqrt(squared.astype(np.float32)) / TRUNCATION, 1)
-        tsdf[slab].reshape(-1)[seen] = value
-    tsdf[tuple(occupied.T)] = 0
-    return tsdf
+    size = CPU_SLAB if device.type == "cpu" else FINE_GRID[0]
+    squared = _squared_within_slices(frame, size)
+    for start in range(0, FINE_GRID[0], size):
+        stop = start + size
+        low, high = max(start - TRUNCATION, 0), min(stop + TRUNCATION, FINE_GRID[0])
+        nearest = _spread(squared[low:high], axis=0)[start - low : stop - low]
+        cam_x, cam_y, cam_z = (g[start:stop] + h for g, h in zip(ground, height, strict=True))
+        # Column and row in the bordered image, rounded half up.
+        u = cam_x.mul_(fx).div_(cam_z).add_(cx).add_(0.5).floor_().add_(1).clamp_(0, columns - 1)
+        v = cam_y.mul_(fy).div_(cam_z).add_(cy).add_(0.5).floor_().add_(1).clamp_(0, rows - 1)
+        pixel = v.int().mul_(columns).add_(u.int())
+        pixel.clamp_(0, rows * columns - 1)  # the camera's own corner is projected to no number
+        measured = depth.flatten().index_select(0, pixel.flatten()).view_as(cam_z)
+        value = nearest.float().sqrt_().div_(TRUNCATION)
+        value.copysign_((measured - cam_z).add_(SIGN_TOLERANCE))
+        yield value.mul_(measured.sign_()).mul_(cam_z > 0)
 
 
-def _nearest_occupied(occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The nearest occupied voxel of each voxel of a box [low, high) beyond which all is truncated.
+def _squared_within_slices(frame: Frame, size: int) -> Tensor:
+    """Squared distance to the nearest measured voxel of the same slice of X, at most TRUNCATION's.
 
-    occupied: (n, 3). Returns (3, a, b, c) indices relative to low, low (3, 1), high (3, 1).
+    Returns (240, 144, 240) uint8; size: slices that are computed at once.
     """
-    if not len(occupied):
-        return np.zeros((3, 0, 0, 0), dtype=np.int32), np.zeros((3, 1), int), np.zeros((3, 1), int)
-    low = np.maximum(occupied.min(axis=0) - TRUNCATION, 0)
-    high = np.minimum(occupied.max(axis=0) + TRUNCATION + 1, FINE_GRID)
-    free = np.ones(high - low, dtype=bool)
-    free[tuple((occupied - low).T)] = False
-    nearest = distance_transform_edt(free, return_distances=False, return_indices=True)
-    return nearest, low[:, None], high[:, None]
+    i, j, k = frame.fine_voxels
+    last = math.prod(FINE_GRID)  # one behind the grid, for pixels without a voxel
+    index = torch.where(i < 0, last, (i * FINE_GRID[1] + j) * FINE_GRID[2] + k)
+    squared = torch.full((last + 1,), TRUNCATION**2, dtype=torch.uint8, device=index.device)
+    squared = squared.index_fill_(0, index, 0)[:last].view(FINE_GRID)
+    for slab in squared.split(size):
+        slab.copy_(_spread(_spread(slab, axis=2), axis=1))
+    return squared
+
+
+def _spread(squared: Tensor, axis: int) -> Tensor:
+    """Squared distances within one more axis, by the definition: least over shifts along it.
+
+    squared: (a, b, c) uint8, at most TRUNCATION squared, which is far.
+    """
+    least, n, far = squared.clone(), squared.shape[axis], TRUNCATION**2
+    for shift in range(1, TRUNCATION):
+        # What is far after the shift stays far, and within a byte.
+        moved = squared.clone().clamp_max_(far - shift**2).add_(shift**2)
+        for to, start in ((shift, 0), (0, shift)):
+            part = least.narrow(axis, to, n - shift)
+            torch.minimum(part, moved.narrow(axis, start, n - shift), out=part)
+    return least

@@ -5,8 +5,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from constants import FINE_FACTOR, FINE_GRID, GRID, IGNORE_INDEX, IMAGE_SIZE, NO_PIXEL, NUM_CLASSES
+from constants import (
+    FINE_FACTOR,
+    FINE_GRID,
+    GRID,
+    IGNORE_INDEX,
+    IMAGE_SIZE,
+    NO_PIXEL,
+    NUM_CLASSES,
+    NUM_PIXELS,
+    NUM_VOXELS,
+)
 from datasets.files import read_bytes, read_depth_image
 from datasets.geometry import Frame, check_pose
 from errors import InputError
@@ -148,23 +160,23 @@ def mapping_from_depth(
     origin: np.ndarray,
     keep_unmeasured: bool = True,
 ) -> np.ndarray:
-    """frame_mapping of these arguments of Frame."""
-    return frame_mapping(Frame(depth, K, pose, origin, keep_unmeasured))
+    """frame_mapping of these arguments of Frame, as (60, 36, 60) int64."""
+    return frame_mapping(Frame(depth, K, pose, origin, keep_unmeasured)).numpy()
 
 
-def frame_mapping(frame: Frame) -> np.ndarray:
+def frame_mapping(frame: Frame) -> Tensor:
     """The pixel that each 8 cm voxel takes its image feature from.
 
-    Returns (60, 36, 60) int64: the largest linear pixel index v * 640 + u whose point falls into
-    the voxel, 307200 if none. A pixel is in at most one voxel. The depth must have 480x640 pixels.
+    Returns (60, 36, 60) int64 on the frame's device: the largest linear pixel index v * 640 + u
+    whose point falls into the voxel, 307200 if none. A pixel is in at most one voxel. The depth
+    must have 480x640 pixels.
     """
     if frame.depth.shape != IMAGE_SIZE:
         raise InputError(f"depth must be {IMAGE_SIZE}, not {frame.depth.shape}")
-    pixels, voxels = frame.pixel_voxels
-    mapping = np.full(GRID, NO_PIXEL, dtype=np.int64)
-    # Pixels ascend and NumPy keeps the last of repeated assignments: the largest index.
-    mapping[tuple((voxels // FINE_FACTOR).T)] = pixels
-    return mapping
+    pixels = torch.arange(NUM_PIXELS, device=frame.device)
+    mapping = torch.full((NUM_VOXELS + 1,), -1, device=frame.device)  # the last: pixels without one
+    mapping.scatter_reduce_(0, frame.coarse_voxels, pixels, "amax")
+    return torch.where(mapping < 0, NO_PIXEL, mapping)[:NUM_VOXELS].view(GRID)
 
 
 def is_occupied(labels: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A network made ready for inference: fewer operations, the same predictions."""
 
 import copy
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from models.batch_norm import BatchNorm3d
 from models.convolution import Conv3d, ConvTranspose3d
 from models.image_net import SegFormerHead
 from models.network import CleanerS
+from models.ssc_net import SSCNet
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d, Conv3d, ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm3d, nn.SyncBatchNorm)
@@ -65,6 +67,18 @@ def _fold(convolution: nn.Module, norm: nn.Module) -> None:
     layout = torch.channels_last_3d if weight.ndim == 5 else torch.channels_last
     convolution.weight.data = weight.detach().contiguous(memory_format=layout)
     convolution.bias = nn.Parameter(bias.detach(), requires_grad=False)
+
+
+class FlipMean(nn.Module):
+    """3D-SSCNet's mean logits over the four flips of its input along X and Z."""
+
+    def __init__(self, ssc_net: SSCNet) -> None:
+        super().__init__()
+        self.ssc_net = ssc_net
+
+    def forward(self, volume: Tensor, flips: tuple[bool, bool] | None = None) -> Tensor:
+        """As SSCNet; flips: is not looked at."""
+        return sum(self.ssc_net(volume, flips) for flips in product((False, True), repeat=2)) / 4
 
 
 class FoldedSegFormerHead(nn.Module):

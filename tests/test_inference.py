@@ -8,6 +8,8 @@ from torch import nn
 
 from config import load_config
 from models import build_model, prepare_for_inference
+from models.inference import FlipMean
+from models.ssc_net import SSCNet
 from utils.distributed import autocast
 
 
@@ -66,3 +68,17 @@ def test_automatic_precision_is_bf16_where_the_cpu_has_it(capability, monkeypatc
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     expected = torch.bfloat16 if "bf16" in str(capability) else torch.float32
     assert product.dtype == expected
+
+
+def test_mean_over_flips():
+    """Against the mean of four outputs whose inputs and outputs were flipped by hand."""
+    torch.manual_seed(0)
+    net = randomise_norms(SSCNet(8))
+    volume = torch.randn(2, 8, 60, 36, 60)
+    with torch.no_grad():
+        expected = net(volume)
+        for axes in ((2,), (4,), (2, 4)):
+            expected = expected + net(volume.flip(axes)).flip(axes)
+        outputs = FlipMean(net)(volume)
+    assert (outputs - expected / 4).abs().max() < 1e-5
+    assert (outputs - net(volume)).abs().max() > 1e-2

@@ -66,7 +66,7 @@ def scene(completer, rgb, depth):
 @pytest.fixture
 def without_tsdf(monkeypatch):
     """Saves the second that a TSDF takes, where it does not matter."""
-    zeros = np.zeros((60, 36, 60), np.float32)
+    zeros = torch.zeros(60, 36, 60)
     monkeypatch.setattr("datasets.frames.frame.frame_tsdf", lambda _: zeros)
 
 
@@ -235,7 +235,8 @@ def test_another_camera_sees_the_same_surface(completer):
     points = (
         Frame(wide.view.depth, NYU_INTRINSICS, POSE, np.zeros(3))
         .points()
-        .reshape(480, 640, 3)[v, u]
+        .numpy()
+        .T.reshape(480, 640, 3)[v, u]
     )
     cells = np.floor((points - wide.origin) / 0.08)[:, [0, 2, 1]]
     assert (cells == voxels).mean() > 0.999

@@ -216,7 +216,7 @@ def test_labels_agree_with_what_the_camera_sees(layouts, index):
     labels = voxelize(parts, layout.annotated, layout.pose, origin)
     view = cast(parts, NYUCAD_INTRINSICS, layout.pose)
     assert (view.depth > 0).all()  # a closed room
-    points = Frame(view.depth, NYUCAD_INTRINSICS, layout.pose, np.zeros(3)).points()
+    points = Frame(view.depth, NYUCAD_INTRINSICS, layout.pose, np.zeros(3)).points().numpy().T
     assert np.abs(points - view.points).max() < 1e-4
     pixels, voxels = Frame(view.depth, NYUCAD_INTRINSICS, layout.pose, origin).pixel_voxels
     seen = np.array([part.raw_class for part in parts])[view.part.reshape(-1)[pixels]]

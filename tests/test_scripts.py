@@ -22,7 +22,7 @@ from make_nyu import make_nyu_root
 from sklearn.metrics import confusion_matrix, jaccard_score, precision_score, recall_score
 from torchvision import tv_tensors
 
-from config import load_config
+from config import flatten, load_config
 from constants import GRID, IMAGE_SIZE, NO_PIXEL
 from datasets.nyu import NYUDataset, find_scenes, read_image
 from datasets.transforms import normalize
@@ -30,8 +30,9 @@ from figs.make_analysis import confusion_shares, occurring_miou
 from models import build_model
 from models.checkpoints import load_weights, read_checkpoint
 from models.encoder_weights import load_pretrained_encoder
+from models.safe_load import read_file
 from runs.pretrain_encoder import mean_iou, transforms
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint import PLACES, save_checkpoint
 from utils.metrics import SSCMetrics
 
 ROOT = Path(__file__).parents[1]
@@ -158,6 +159,27 @@ def test_a_teacher_is_evaluated_on_tsdf_cad_and_dumps_can_be_limited(work, tmp_p
 def test_a_student_is_evaluated_without_tsdf_cad(copy):
     shutil.rmtree(copy / "data/NYUCAD")
     run("test_NYU.py", "--pretrained_path", "checkpoint/debug_student.pth", "--no-dump", cwd=copy)
+
+
+def test_a_checkpoint_does_not_say_where_data_lie(copy, tmp_path):
+    """Of its maker's folders, lists and workers nothing is asked for: the caller has others."""
+    path = copy / "checkpoint/debug_student.pth"
+    content = read_file(path)
+    content["meta"]["config"]["output"] = "/makers/results"
+    content["meta"]["config"]["data"] |= {
+        "root": "/makers/NYU", "cad_root": "/makers/CAD", "test_ids": "makers/ids.txt",
+    }  # fmt: skip
+    torch.save(content, path)
+    scene = find_scenes(copy / "data/NYU", "test")[1].id
+    (copy / "data/NYU/test.txt").write_text(f"{scene}\n")
+    words = "--pretrained_path", path, f"data.root={copy}/data/NYU", "--no-dump", "--pictures", 0
+    result = run("test_NYU.py", *words, cwd=tmp_path)
+    assert "on tsdf, 1 scenes" in result.stdout
+    assert (tmp_path / "visual_pred/debug_student/results.json").is_file()
+    # Where the caller says nothing it is the default, not the maker's.
+    assert "data/NYU" in error_of("test_NYU.py", *words[:2], cwd=tmp_path)
+    given_away = read_checkpoint(copy / "checkpoint/debug_student_best.pth").meta["config"]
+    assert not set(dict(flatten(given_away))) & set(PLACES)
 
 
 def test_a_file_of_the_original_is_evaluated(work, original_file, tmp_path):

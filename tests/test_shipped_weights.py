@@ -9,9 +9,9 @@ from segmentation_models_pytorch.encoders import get_encoder
 from test_nyu import REAL, needs_real_data
 from test_scripts import ROOT, run
 
-from config import load_config
+from config import flatten, load_config
 from models.checkpoints import read_checkpoint
-from utils.checkpoint import read_network
+from utils.checkpoint import PLACES, read_network
 from utils.metrics import protocol_rows
 
 SHIPPED = {
@@ -30,6 +30,7 @@ def test_a_clone_holds_a_trained_network(role, golden_batch):
     assert checkpoint.meta["input"] == VOLUMES[role]
     assert checkpoint.meta["epoch"] == checkpoint.meta["config"]["train"]["epochs"]
     assert checkpoint.training is None
+    assert not set(dict(flatten(checkpoint.meta["config"]))) & set(PLACES)
     model, _, volume = read_network(SHIPPED[role], [])
     batch = golden_batch([0])
     with torch.inference_mode():

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from raw_scene import (
     NYU,
     REAL_BIN,
@@ -12,13 +15,15 @@ from raw_scene import (
     room_frame,
 )
 
+from benchmarks.reference_data import plain_tsdf
 from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, Frame, grid_origin
 from datasets.poses import read_poses
 from datasets.raycast import raycast_labels
-from datasets.tsdf import fine_tsdf, tsdf_from_depth, tsdf_from_labels
+from datasets.tsdf import fine_tsdf, frame_tsdf, tsdf_from_depth, tsdf_from_labels
 from datasets.voxels import read_bin, read_depth
 from errors import InputError
 
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 POSE = camera_pose(yaw=12, pitch=18, height=1.3)
 ORIGIN = grid_origin(POSE)
 
@@ -75,7 +80,7 @@ def test_fine_tsdf_against_the_definition(corner):
     depth[:60, :200] = 9  # too far
     high = np.add(corner, (12, 28, 12))
     expected = brute_force(depth, NYU_INTRINSICS, POSE, ORIGIN, corner, high)
-    made = fine_tsdf(Frame(depth, NYU_INTRINSICS, POSE, ORIGIN))
+    made = fine_tsdf(Frame(depth, NYU_INTRINSICS, POSE, ORIGIN)).numpy()
     box = tuple(slice(a, b) for a, b in zip(corner, high, strict=True))
     np.testing.assert_allclose(made[box], expected, atol=1e-6)
     assert np.ptp(expected) > 0
@@ -84,11 +89,27 @@ def test_fine_tsdf_against_the_definition(corner):
     assert coarse[tuple(np.array(corner) // 4)] == pytest.approx(block.mean(), abs=1e-6)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("shift", "kept"), [(0, False), (2, True)])
+def test_whole_grid_against_the_definition(device, shift, kept):
+    """Every voxel, also beside the image; shifted, the camera is in the grid."""
+    depth = room_frame(NYU_INTRINSICS, POSE)
+    depth[300:330, 200:420] = 0
+    depth[:60, :200] = 9
+    origin = ORIGIN - np.float32([0, shift, 0])
+    frame = Frame(depth, NYU_INTRINSICS, POSE, origin, kept)
+    made = frame_tsdf(replace(frame, device=device)).cpu().numpy()
+    off = np.abs(made - plain_tsdf(frame))
+    # A corner on the border of two pixels, or at the surface itself, may fall to either side.
+    assert (off > 1e-6).sum() < 5 and off.max() < 3 / 64
+    assert len(np.unique(made.round(2))) > 150
+
+
 @pytest.mark.parametrize(("metres", "value"), [(0.8, -1), (7.9, 1), (8.1, 0), (0.4, 0), (0, 0)])
 def test_surface_outside_the_grid(metres, value):
     pose = camera_pose()  # level: the grid is 1.0 to 5.8 m away
     depth = np.full((480, 640), metres, np.float32)
-    tsdf = fine_tsdf(Frame(depth, NYUCAD_INTRINSICS, pose, grid_origin(pose)))
+    tsdf = fine_tsdf(Frame(depth, NYUCAD_INTRINSICS, pose, grid_origin(pose))).numpy()
     assert tsdf[120, 60, 100] == value
     assert tsdf[0, 60, 0] == 0  # outside the image
     assert set(np.unique(tsdf)) == {0, value}
@@ -99,10 +120,10 @@ def test_unmeasured_pixels_are_a_surface_at_the_camera_only_if_kept():
     depth = np.full((480, 640), 1.2, np.float32)
     depth[0, 0] = 0
     x, y, z = np.floor((pose[:3, 3] - grid_origin(pose)) / 0.02).astype(int)
-    kept = fine_tsdf(Frame(depth, NYU_INTRINSICS, pose, grid_origin(pose)))
+    kept = fine_tsdf(Frame(depth, NYU_INTRINSICS, pose, grid_origin(pose))).numpy()
     dropped = fine_tsdf(
         Frame(depth, NYU_INTRINSICS, pose, grid_origin(pose), keep_unmeasured=False)
-    )
+    ).numpy()
     assert kept[x, z, y] == 0
     near = (x, z - 4, y + 3)  # in view, free, 5 voxels from the camera
     assert kept[near] == pytest.approx(5 / 12)

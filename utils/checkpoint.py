@@ -23,11 +23,16 @@ from models.network import CleanerS
 from utils import distributed
 from utils.files import atomic_file, remove_temporaries
 
-# Settings that say where and how fast, not what is learnt.
+# Where things lie and which scenes are looked at: whoever uses a network says it, never its file.
+PLACES = (
+    "output", "data.root", "data.cad_root", "data.train_ids", "data.test_ids", "data.workers",
+    "model.pretrained", "train.teacher_path", "train.student_path",
+)  # fmt: skip
+# Settings that say where and how fast, not what is learnt: a run may go on with others.
 LOCAL_SETTINGS = (
-    "data.root", "data.cad_root", "data.test_ids", "data.input", "data.workers", "model.pretrained",
-    "train.eval_every", "train.save_minutes", "train.save_steps", "train.max_skipped",
-    "train.recompute", "train.deterministic", "train.teacher_path", "train.student_path",
+    *(place for place in PLACES if place != "data.train_ids"), "data.input", "train.eval_every",
+    "train.save_minutes", "train.save_steps", "train.max_skipped", "train.recompute",
+    "train.deterministic", "test.flips",
 )  # fmt: skip
 
 
@@ -41,16 +46,30 @@ def run_name(path: str | Path) -> str:
     return Path(path).stem.removesuffix("_ckpt")
 
 
+def without_places(config: dict) -> dict:
+    """A checkpoint's settings without PLACES; values that are none stay, for others to refuse."""
+    kept = {}
+    for section, value in config.items():
+        if isinstance(value, dict):
+            value = {k: v for k, v in value.items() if f"{section}.{k}" not in PLACES}
+        if section not in PLACES:
+            kept[section] = value
+    return kept
+
+
 def save_checkpoint(
     path: str | Path, model: nn.Module, meta: dict, training: dict | None = None
 ) -> None:
     """Write weights, metadata and training state, whole or not at all.
 
     meta: plain values: config, input (tsdf or tsdf_cad), epoch, ...; training: optimiser and scaler
-    state, None in a file that is only evaluated; with it, the older file becomes <name>_backup.pth.
+    state; with it, the older file becomes <name>_backup.pth. None in a file that is only evaluated
+    or given away: it does not say where its maker's files are.
     """
     content, backup = {"format": FORMAT, "model": model.state_dict(), "meta": meta}, None
-    if training is not None:
+    if training is None:
+        content["meta"] = meta | {"config": without_places(meta["config"])}
+    else:
         content["training"], backup = training, beside(path, "backup")
     with atomic_file(path, backup) as file:
         try:
@@ -196,12 +215,13 @@ def is_finished(checkpoint: Checkpoint) -> bool:
 def read_network(path: str | Path, overrides: Iterable[str] = ()) -> tuple[CleanerS, EasyDict, str]:
     """The network of a checkpoint, its settings with overrides, and its input: tsdf or tsdf_cad.
 
-    What a file of the original does not say is assumed, which is printed.
+    PLACES are the defaults or overrides, whatever the file says. What a file of the original does
+    not say is assumed, which is printed.
     """
     checkpoint = read_checkpoint(path)
     saved, volume = {}, "tsdf"
     if checkpoint.meta is not None:
-        saved = {**checkpoint.meta["config"], "output": ""}  # not for a file to say
+        saved = without_places(checkpoint.meta["config"])
         volume = checkpoint.meta["input"]
     elif distributed.is_main():
         print(f"{path}: a file of the original; assumed: preset nyu_segformer_b2,")

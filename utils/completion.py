@@ -165,7 +165,8 @@ class SceneCompleter:
         name: str = "scene",
     ) -> CompletedScene:
         """Complete a frame. Arguments and errors as prepare_frame; name: a title."""
-        scene = self.complete(prepare_frame(rgb, depth, intrinsics, pose, camera_height), name)
+        frame = prepare_frame(rgb, depth, intrinsics, pose, camera_height, self.device)
+        scene = self.complete(frame, name)
         if np.shape(pose) == (4, 4):
             scene.world_pose = np.array(pose, np.float64)
         return scene
@@ -179,7 +180,7 @@ class SceneCompleter:
         logits = out.logits[0]
         prediction = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
         probabilities = logits.float().softmax(dim=0).half().cpu().numpy()
-        tsdf = frame.batch["tsdf"][0, 0].numpy()
+        tsdf = frame.batch["tsdf"][0, 0].cpu().numpy()
         labels = known_labels(prediction, tsdf, frame.measured)
         origin, pose = frame.origin, frame.pose
         return CompletedScene(name, labels, prediction, probabilities, origin, pose, frame)

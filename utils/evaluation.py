@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from datasets.nyu import NYUDataset
 from models import prepare_for_inference
+from models.inference import FlipMean
 from models.network import CleanerS
 from utils import distributed
 from utils.distributed import autocast, to_device
@@ -29,6 +30,7 @@ def evaluate(
     precision: str = "fp32",
     workers: int = 0,
     on_scene: Callable | None = None,
+    flips: bool = False,
 ) -> tuple[SSCMetrics, dict[str, SSCMetrics]]:
     """Score a network on every scene, shared among the processes.
 
@@ -36,13 +38,16 @@ def evaluate(
 
     model: is not changed; a copy is prepared for inference. volume: what the network is given,
     "tsdf" or "tsdf_cad". on_scene: called with (name, labels (60, 36, 60) int64, batch of one) for
-    each scene of this process, one after the other in a thread of its own.
+    each scene of this process, one after the other in a thread of its own. flips: take 3D-SSCNet's
+    mean logits over the flips of its input.
     Returns pooled metrics and those of each scene, in the order of the data set, in every process.
     """
     shard = Subset(dataset, range(distributed.rank(), len(dataset), distributed.world_size()))
     on_gpu = device.type == "cuda"
     loader = DataLoader(shard, num_workers=workers, pin_memory=on_gpu, worker_init_fn=wait_for_main)
     network = prepare_for_inference(copy.deepcopy(model))
+    if flips:
+        network.ssc_net = FlipMean(network.ssc_net)
     scenes, pending = {}, deque()
     with ThreadPoolExecutor(max_workers=1) as background:
         for batch in tqdm(loader, desc="evaluate", disable=not distributed.is_main(), leave=False):

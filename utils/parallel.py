@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_compl
 from concurrent.futures.process import BrokenProcessPool
 
 import cv2
+import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -15,6 +16,7 @@ def _use_one_thread() -> None:
     """Scenes are the unit of parallel work: more threads inside a worker get in the way."""
     cv2.setNumThreads(1)
     threadpool_limits(1)
+    torch.set_num_threads(1)
 
 
 def run_parallel(tasks: list[tuple], workers: int, results: dict | None = None) -> None:

@@ -94,8 +94,8 @@ def prepare_nyu(depth: Path, bin_file: Path, files: SceneFiles) -> bool:
     frame = Frame(voxels.read_depth(depth), NYU_INTRINSICS, pose, origin)
     label, mapping, tsdf = (
         voxels.downsample_labels(labels),
-        voxels.frame_mapping(frame),
-        frame_tsdf(frame),
+        voxels.frame_mapping(frame).numpy(),
+        frame_tsdf(frame).numpy(),
     )
     _write_arrays(files.label, label)
     _write_arrays(files.mapping, mapping)
@@ -109,7 +109,7 @@ def prepare_nyucad(depth: Path, bin_file: Path, files: SceneFiles) -> bool:
         return False
     _, pose, origin = voxels.read_bin(bin_file)
     frame = Frame(voxels.read_depth(depth), NYUCAD_INTRINSICS, pose, origin)
-    _write_arrays(files.tsdf_cad, frame_tsdf(frame))
+    _write_arrays(files.tsdf_cad, frame_tsdf(frame).numpy())
     return True
 
 

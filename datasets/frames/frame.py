@@ -5,12 +5,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from constants import FINE_FACTOR, GRID, IGNORE_INDEX
+from constants import (
+    GRID,
+    IGNORE_INDEX,
+    IMAGE_SIZE,
+    NO_VOXEL,
+    NUM_PIXELS,
+    NUM_VOXELS,
+)
 from datasets.frames.cameras import NYUView, check_intrinsics, to_nyu_view
 from datasets.frames.depth import to_metres
 from datasets.frames.gravity import EstimatedPose, estimate_pose, grid_pose
 from datasets.geometry import NYU_INTRINSICS, Frame, grid_origin
-from datasets.nyu import invert_mapping
 from datasets.transforms import normalize
 from datasets.tsdf import frame_tsdf
 from datasets.voxels import frame_mapping
@@ -33,13 +39,15 @@ def prepare_frame(
     intrinsics: np.ndarray,
     pose: np.ndarray | None = None,
     camera_height: float | None = None,
+    device: torch.device | str = "cpu",
 ) -> PreparedFrame:
     """What the network needs of a frame, from its raw parts.
 
     rgb: (H, W, 3) uint8; depth: (H, W), of the same pixels, metres as floats or millimetres as
     integers, 0 = not measured; intrinsics: (3, 3) of these pixels; pose: (4, 4) camera to world,
     Z up and floor at z = 0, or (3,) the direction of gravity in the camera's frame, or None to
-    estimate both from the depth; camera_height: metres above the floor, where no floor is in view.
+    estimate both from the depth; camera_height: metres above the floor, where no floor is in view;
+    device: of the batch, to which only image and depth are copied.
     Raises InputError for parts that do not fit, and where no room is seen.
     """
     rgb, raw = np.asarray(rgb), np.asarray(depth)
@@ -56,24 +64,28 @@ def prepare_frame(
     pose, estimate = _place(depth, K, pose, camera_height)
     origin = grid_origin(pose)
     view = to_nyu_view(rgb, depth, K)
-    wide = Frame(view.wide_depth, view.wide_intrinsics, pose, origin, keep_unmeasured=False)
-    pixels, voxels = wide.pixel_voxels
-    inside, total = len(pixels), (wide.depth > 0).sum()
+    place = {"pose": pose, "origin": origin, "keep_unmeasured": False, "device": device}
+    wide = Frame(view.wide_depth, view.wide_intrinsics, **place)
+    inside = int((wide.coarse_voxels < NUM_VOXELS).sum())
+    total = (wide.depth > 0).sum()
     if inside < 0.05 * total:
         raise InputError(
             f"only {inside} of {total} measured pixels lie in the grid, 1 to 5.8 m in front of the "
             "camera: is the pose right, and the depth unit?"
         )
-    mapping = frame_mapping(Frame(view.depth, NYU_INTRINSICS, pose, origin, keep_unmeasured=False))
-    measured = np.zeros(GRID, bool)
-    measured[tuple((voxels // FINE_FACTOR).T)] = True
+    mapping = frame_mapping(Frame(view.depth, NYU_INTRINSICS, **place))
+    measured = torch.zeros(NUM_VOXELS + 1, dtype=torch.bool, device=device)
+    measured = measured.index_fill_(0, wide.coarse_voxels, True)[:NUM_VOXELS].view(GRID)
+    mapping2d = torch.full((NUM_PIXELS + 1,), NO_VOXEL, device=device)
+    mapping2d.scatter_(0, mapping.flatten(), torch.arange(NUM_VOXELS, device=device))
     batch = {
-        "image": normalize(view.image),
-        "mapping2d": invert_mapping(mapping, "mapping").astype(np.int64),
+        "image": torch.from_numpy(normalize(view.image)).to(device),
+        "mapping2d": mapping2d[:NUM_PIXELS].view(IMAGE_SIZE),
         "tsdf": frame_tsdf(wide)[None],
     }
-    batch = {key: torch.from_numpy(value)[None] for key, value in batch.items()}
-    return PreparedFrame(batch, view, mapping, measured, pose, origin, estimate)
+    batch = {key: value[None] for key, value in batch.items()}
+    arrays = (x.cpu().numpy() for x in (mapping, measured))
+    return PreparedFrame(batch, view, *arrays, pose, origin, estimate)
 
 
 def _place(

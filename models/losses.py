@@ -5,6 +5,7 @@ Every loss is a sum over a part of the batch divided by a count. The counts of a
 one process would compute on the whole.
 """
 
+import functools
 from collections.abc import Container
 from typing import NamedTuple
 
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from constants import IGNORE_INDEX, NO_VOXEL, NUM_CLASSES, NYU_CLASS_VOXELS
+from constants import IGNORE_INDEX, NUM_CLASSES, NUM_VOXELS, NYU_CLASS_VOXELS
 from models.network import SSCOutput
-from models.projection import by_voxel
+from models.projection import Surface, by_voxel
 
 SUPERVISED = ("loss_3d", "loss_2d")
 DISTILLATION = ("kd_t", "kd_sc", "kd_sa")
@@ -50,10 +51,10 @@ class Targets(NamedTuple):
         supervised, labels = supervised_voxels(batch), batch["label3d"].flatten(1)
         voxels = supervised.flatten().nonzero().squeeze(1)
         sizes = supervised.sum(dim=1)
-        mapping2d = batch["mapping2d"].flatten(1).long()
-        pixel_labels = labels.gather(1, mapping2d.clamp(min=0))[mapping2d != NO_VOXEL]
+        pixels = Surface.of(batch["mapping2d"]).pixels
+        pixel_labels = labels.flatten()[pixels.sample * NUM_VOXELS + pixels.voxel]
         counts = LossCounts(
-            torch.tensor(len(labels), device=labels.device),
+            torch.full((), len(labels), device=labels.device),
             sizes.sum(),
             (pixel_labels != IGNORE_INDEX).sum(),
         )
@@ -65,15 +66,17 @@ def at_least_single(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def class_weights(balance: float) -> Tensor:
+@functools.cache
+def class_weights(balance: float, device: torch.device | str = "cpu") -> Tensor:
     """(12,) float32: inverse frequency of the classes in NYUv2's training scenes, to a power.
 
     The power `balance` is 0 to weigh all voxels alike (the paper), 1 all classes. The mean over the
-    supervised voxels of those scenes is 1, so that a loss keeps its size.
+    supervised voxels of those scenes is 1, so that a loss keeps its size. Copied to a device once:
+    not to be changed.
     """
     counts = torch.tensor(NYU_CLASS_VOXELS, dtype=torch.float64)
     weights = counts**-balance
-    return (weights * counts.sum() / (weights * counts).sum()).float()
+    return (weights * counts.sum() / (weights * counts).sum()).float().to(device)
 
 
 def _cross_entropy(
@@ -88,7 +91,7 @@ def _cross_entropy(
         reduction="none" if balance else "sum",
     )  # fmt: skip
     if balance:  # an ignored voxel's loss is 0, whatever its weight
-        weights = class_weights(balance).to(loss)
+        weights = class_weights(balance, loss.device).to(loss.dtype)
         loss = torch.dot(weights[labels.clamp(max=NUM_CLASSES - 1)], loss)
     return loss / count.clamp(min=1)
 

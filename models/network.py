@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from models.image_net import Net2D
-from models.projection import add_rows, fill_holes, mapped_pixels, sample_bilinear, visible_voxels
+from models.projection import Surface, add_rows, fill_holes, sample_bilinear
 from models.ssc_net import SSCNet
 from models.tsdf_net import TSDFNet
 
@@ -26,23 +26,25 @@ class CleanerS(nn.Module):
         self.ssc_net = ssc_net
 
     def forward(
-        self, image: Tensor, mapping2d: Tensor, tsdf: Tensor, flips: tuple[bool, bool] | None = None
+        self,
+        image: Tensor,
+        mapping2d: Tensor | Surface,
+        tsdf: Tensor,
+        flips: tuple[bool, bool] | None = None,
     ) -> SSCOutput:
         """From an image and the TSDF of its depth to class logits.
 
         image: (B, 3, 480, 640) float, ImageNet-normalised RGB; mapping2d: (B, 480, 640) int, flat
-        voxel index of a pixel, -1 none; tsdf: (B, 1, 60, 36, 60) float in [-1, 1]; flips: of the
-        volume in 3D-SSCNet along (X, Z), None draws them in training.
+        voxel index of a pixel, -1 none, or its Surface; tsdf: (B, 1, 60, 36, 60) float in [-1, 1];
+        flips: of the volume in 3D-SSCNet along (X, Z), None draws them in training.
         """
         feature, logits_2d = self.net_2d(image)
-        pixels = mapped_pixels(mapping2d)
-        head, full_size = self.net_2d.head, mapping2d.shape[1:]
-        seen = sample_bilinear(feature, pixels, full_size, head.feature_align_corners)
-        logits_2d = sample_bilinear(logits_2d, pixels, full_size, head.logits_align_corners)
-
-        winner, voxels = visible_voxels(pixels, len(image))
-        surface, near = fill_holes(seen.index_select(0, winner), voxels, len(image))
+        view = Surface.of(mapping2d)
+        head, full_size = self.net_2d.head, view.size[1:]
+        seen = sample_bilinear(feature, view.pixels, full_size, head.feature_align_corners)
+        logits_2d = sample_bilinear(logits_2d, view.pixels, full_size, head.logits_align_corners)
+        surface = fill_holes(seen.index_select(0, view.winner), view.reach)
 
         tsdf_feature = self.tsdf_net(tsdf)
-        logits = self.ssc_net(add_rows(tsdf_feature, surface, near), flips)
+        logits = self.ssc_net(add_rows(tsdf_feature, surface, view.reach.near), flips)
         return SSCOutput(logits, logits_2d, tsdf_feature)

@@ -7,7 +7,6 @@ voxels, pixels see some 10,000, and the hole filling changes these and their nei
 Rows (N, C) lie at flat voxel indices (N,) of the batch: sample * 129600 + voxel.
 """
 
-import itertools
 from typing import NamedTuple
 
 import torch
@@ -33,7 +32,7 @@ def mapped_pixels(mapping2d: Tensor) -> MappedPixels:
     return MappedPixels(sample, row, column, mapping2d[sample, row, column].long())
 
 
-def _neighbours(
+def _two_nearest(
     position: Tensor, size: int, full_size: int, align_corners: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of positions on the full-size axis: two neighbours on the small one, the second's weight."""
@@ -54,8 +53,8 @@ def sample_bilinear(
     Returns (P, C) float.
     """
     _, channels, height, width = feature.shape
-    top, bottom, v = _neighbours(pixels.row, height, full_size[0], align_corners)
-    left, right, u = _neighbours(pixels.column, width, full_size[1], align_corners)
+    top, bottom, v = _two_nearest(pixels.row, height, full_size[0], align_corners)
+    left, right, u = _two_nearest(pixels.column, width, full_size[1], align_corners)
     top, bottom = ((pixels.sample * height + row) * width for row in (top, bottom))
     corners = torch.stack([top + left, top + right, bottom + left, bottom + right], dim=1)
     weights = torch.stack([(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u], dim=1)
@@ -78,67 +77,110 @@ def visible_voxels(pixels: MappedPixels, batch_size: int) -> tuple[Tensor, Tenso
     return winner, target[winner]
 
 
-def _neighbourhood_sum(rows: Tensor, at: Tensor, wanted: Tensor, batch_size: int) -> Tensor:
-    """Sum of the rows in the 3x3x3 neighbourhood of each wanted voxel.
+class Neighbours(NamedTuple):
+    """Which of some rows lie in the 3x3x3 neighbourhood of each of some voxels."""
 
-    rows: (N, C) float, at the voxels `at` (N,); all others count as 0. wanted: (M,) int64 voxel
-    indices. Returns (M, C) float.
-    """
-    padded = [batch_size, *(size + 2 for size in GRID)]
+    rows: Tensor  # their indices, one voxel's after the other's
+    starts: Tensor  # where each voxel's begin
 
-    def in_padded(voxels: Tensor) -> Tensor:
-        sample, x, y, z = torch.unravel_index(voxels, (batch_size, *GRID))
-        return ((sample * padded[1] + x + 1) * padded[2] + y + 1) * padded[3] + z + 1
+    def sum(self, rows: Tensor) -> Tensor:
+        """Their sum for each voxel; rows: (N, C) float. Returns (M, C)."""
+        return F.embedding_bag(self.rows, rows, self.starts, mode="sum")
 
-    row_at = torch.full(padded, -1, device=at.device).flatten()
-    row_at[in_padded(at)] = torch.arange(len(at), device=at.device)
-    steps = [
-        (x * padded[2] + y) * padded[3] + z for x, y, z in itertools.product((-1, 0, 1), repeat=3)
-    ]
-    neighbours = row_at[in_padded(wanted)[:, None] + torch.tensor(steps, device=at.device)]
-    exists = neighbours >= 0
+
+class Reach(NamedTuple):
+    """The N voxels that V visible ones and the hole filling around them change."""
+
+    near: Tensor  # (N,) int64: flat indices in the batch, ascending
+    place: Tensor  # (V,) int64: where the visible voxels are among them
+    visible: Neighbours  # visible voxels around those near
+    around: Neighbours  # voxels near around the visible ones
+
+
+def _in_padded(voxels: Tensor) -> Tensor:
+    """Flat indices of the batch where each side of the grid has one voxel more at both ends."""
+    x, y, z = GRID
+    sample_and_x, rest = voxels // (y * z), voxels % (y * z)
+    planes = sample_and_x + 2 * (sample_and_x // x) + 1
+    return (planes * (y + 2) + rest // z + 1) * (z + 2) + rest % z + 1
+
+
+def _neighbours(at: Tensor, wanted: Tensor, batch_size: int) -> Neighbours:
+    """The rows at voxels `at` (N,) around the voxels `wanted` (M,), flat indices of the batch."""
+    x, y, z = (size + 2 for size in GRID)
+    row_at = torch.full((batch_size * x * y * z,), -1, device=at.device)
+    row_at[_in_padded(at)] = torch.arange(len(at), device=at.device)
+    step = torch.arange(-1, 2, device=at.device)
+    steps = ((step[:, None, None] * y + step[:, None]) * z + step).flatten()
+    rows = row_at[_in_padded(wanted)[:, None] + steps]
+    exists = rows >= 0
     count = exists.sum(dim=1)
-    return F.embedding_bag(neighbours[exists], rows, count.cumsum(0) - count, mode="sum")
+    return Neighbours(rows[exists], count.cumsum(0) - count)
+
+
+def reach_of(voxels: Tensor, batch_size: int) -> Reach:
+    """voxels: (V,) int64 flat indices of the visible voxels in the batch, each once."""
+    seen = torch.zeros(batch_size * NUM_VOXELS, device=voxels.device).index_fill_(0, voxels, 1)
+    reach = F.max_pool3d(seen.view(batch_size, 1, *GRID), 3, stride=1, padding=1)
+    near = reach.flatten().nonzero().squeeze(1)
+    return Reach(
+        near,
+        torch.searchsorted(near, voxels),
+        _neighbours(voxels, near, batch_size),
+        _neighbours(near, voxels, batch_size),
+    )
 
 
 class _FillHoles(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, rows: Tensor, voxels: Tensor, near: Tensor, batch_size: int
-    ) -> Tensor:
-        place = torch.searchsorted(near, voxels)
-        filled = _neighbourhood_sum(rows, voxels, near, batch_size) / 27
+    def forward(ctx: FunctionCtx, rows: Tensor, reach: Reach) -> Tensor:
+        filled = reach.visible.sum(rows) / 27
         hole = rows == 0
-        filled.index_copy_(0, place, rows + filled.index_select(0, place) * hole)
-        ctx.save_for_backward(voxels, near, place, hole)
-        ctx.batch_size = batch_size
+        filled.index_copy_(0, reach.place, rows + filled.index_select(0, reach.place) * hole)
+        ctx.save_for_backward(hole)
+        ctx.reach = reach
         return filled
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        voxels, near, place, hole = ctx.saved_tensors
-        direct = grad.index_select(0, place)
-        of_means = grad.index_copy(0, place, direct * hole)
-        grad_rows = _neighbourhood_sum(of_means, near, voxels, ctx.batch_size) / 27
-        return grad_rows + direct, None, None, None
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        (hole,), reach = ctx.saved_tensors, ctx.reach
+        direct = grad.index_select(0, reach.place)
+        of_means = grad.index_copy(0, reach.place, direct * hole)
+        return reach.around.sum(of_means) / 27 + direct, None
 
 
-def fill_holes(rows: Tensor, voxels: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+def fill_holes(rows: Tensor, reach: Reach) -> Tensor:
     """Replace zeros by the mean of their 3x3x3 neighbourhood (paper: 3D initialisation).
 
     The test for zero is per element: also a visible voxel's channel that a ReLU set to 0 is filled.
     The neighbourhood counts the zeros of the padding: its sum is always divided by 27.
 
-    rows: (V, C) float features of the visible voxels, the others are 0; voxels: (V,) int64 voxel
-    indices, each once. Returns (N, C) float, (N,) int64: what the voxels within reach hold, and
-    their indices, ascending. Elsewhere the filled volume is 0.
+    rows: (V, C) float features of the visible voxels, the others are 0. Returns (N, C) float: what
+    the voxels within reach hold. Elsewhere the filled volume is 0.
     """
-    seen = torch.zeros(batch_size * NUM_VOXELS, device=rows.device)
-    seen[voxels] = 1
-    reach = F.max_pool3d(seen.view(batch_size, 1, *GRID), 3, stride=1, padding=1)
-    near = reach.flatten().nonzero().squeeze(1)
-    return _FillHoles.apply(rows, voxels, near, batch_size), near
+    return _FillHoles.apply(rows, reach)
+
+
+class Surface(NamedTuple):
+    """What a batch of images sees: everything of the projection that depends on no feature.
+
+    Made once a step for teacher, student and losses: finding indices makes the host wait for a GPU.
+    """
+
+    size: tuple[int, int, int]  # B, H, W
+    pixels: MappedPixels
+    winner: Tensor  # (V,) int64: which of the P pixels gives each visible voxel its feature
+    reach: Reach
+
+    @classmethod
+    def of(cls, mapping2d: "Tensor | Surface") -> "Surface":
+        """Of mapping2d (B, H, W) int, the voxel of a pixel or -1; or itself."""
+        if isinstance(mapping2d, cls):
+            return mapping2d
+        pixels = mapped_pixels(mapping2d)
+        winner, voxels = visible_voxels(pixels, len(mapping2d))
+        return cls(tuple(mapping2d.shape), pixels, winner, reach_of(voxels, len(mapping2d)))
 
 
 def by_voxel(volume: Tensor) -> Tensor:

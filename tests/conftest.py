@@ -1,6 +1,7 @@
 """The golden numbers of the original implementation, and networks filled as they were."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,18 @@ from inputs_rule import make_batch  # noqa: E402
 from weights_rule import fill_array  # noqa: E402
 
 TINY = ["model.encoder=mit_b0", "model.width=32", "model.pretrained=none"]
+
+
+def pytest_configure(config):
+    """Tests of several processes compute on the CPU: they would all want the one GPU."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def gpu_where_it_is_needed(request):
+    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no GPU")
 
 
 @pytest.fixture(scope="session", autouse=True)

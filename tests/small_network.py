@@ -8,6 +8,7 @@ from torch import nn
 
 from config import load_config, parse_training
 from models.network import SSCOutput
+from models.projection import Surface
 from models.tsdf_net import TSDFNet
 from utils.checkpoint import find_checkpoint
 from utils.step import Objective
@@ -34,7 +35,8 @@ class SmallNetwork(nn.Module):
             logits = self.voxels(feature.flip(2)).flip(2)
         else:
             logits = self.voxels(feature)
-        seen = image.permute(0, 2, 3, 1)[mapping2d != -1]
+        sample, row, column, _ = Surface.of(mapping2d).pixels
+        seen = image[sample, :, row, column]
         return SSCOutput(logits, self.pixels(seen), feature)
 
 

@@ -10,7 +10,14 @@ from config import load_config
 from constants import NO_VOXEL
 from models import build_model
 from models.losses import distillation_losses, supervised_losses
-from models.projection import add_rows, fill_holes, mapped_pixels, sample_bilinear, visible_voxels
+from models.projection import (
+    add_rows,
+    fill_holes,
+    mapped_pixels,
+    reach_of,
+    sample_bilinear,
+    visible_voxels,
+)
 
 
 def sliced(array, slices):
@@ -38,7 +45,8 @@ def test_outputs_equal_the_original(batch_size, golden, tiny_model, golden_batch
     rows = sample_bilinear(feature, pixels, (480, 640), align_corners=False)[winner]
     empty = torch.zeros_like(out.tsdf_feature)
     projected = add_rows(empty, rows, voxels)
-    initialised = add_rows(empty, *fill_holes(rows, voxels, batch_size))
+    reach = reach_of(voxels, batch_size)
+    initialised = add_rows(empty, fill_holes(rows, reach), reach.near)
 
     def check(name, value, tolerance):
         key = f"B{batch_size}/student/{name}"

@@ -10,6 +10,7 @@ from models.projection import (
     add_rows,
     fill_holes,
     mapped_pixels,
+    reach_of,
     sample_bilinear,
     visible_voxels,
 )
@@ -66,7 +67,8 @@ def test_filled_holes_equal_the_dense_formulation():
     background = torch.randn(volume.shape, dtype=torch.float64)
     rows.requires_grad_()
     background.requires_grad_()
-    ours = add_rows(background, *fill_holes(rows, voxels, 2))
+    reach = reach_of(voxels, 2)
+    ours = add_rows(background, fill_holes(rows, reach), reach.near)
     weights = torch.randn_like(ours)
     gradients = torch.autograd.grad((ours * weights).sum(), [rows, background])
 
@@ -86,8 +88,9 @@ def test_holes_are_filled_per_element_and_padding_counts():
     volume[30, 10, 30, 1] = 27.0
     voxels = volume.any(dim=3).flatten().nonzero().squeeze(1)
     voxels = torch.cat([torch.zeros(1, dtype=torch.int64), voxels])
-    rows, near = fill_holes(volume.flatten(0, 2)[voxels], voxels, 1)
-    filled = add_rows(torch.zeros(1, 2, *GRID), rows, near)[0]
+    reach = reach_of(voxels, 1)
+    rows = fill_holes(volume.flatten(0, 2)[voxels], reach)
+    filled = add_rows(torch.zeros(1, 2, *GRID), rows, reach.near)[0]
     assert filled[0, 0, 0, 0] == pytest.approx(7) and filled[0, 1, 1, 1] == 27
     assert filled[0, 2, 0, 0] == pytest.approx(4)
     assert filled[1, 30, 10, 30] == 27
@@ -95,6 +98,7 @@ def test_holes_are_filled_per_element_and_padding_counts():
 
 
 def test_nothing_visible():
-    rows, near = fill_holes(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 1)
+    reach = reach_of(torch.zeros(0, dtype=torch.int64), 1)
+    rows = fill_holes(torch.zeros(0, 3), reach)
     volume = torch.randn(1, 3, *GRID)
-    assert torch.equal(add_rows(volume, rows, near), volume)
+    assert torch.equal(add_rows(volume, rows, reach.near), volume)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from gpu_waits import Waits
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -12,7 +13,7 @@ from errors import InputError
 from models import build_model
 from models.blocks import AveragePool, UNet3D
 from models.image_net import SegFormerHead
-from models.losses import Targets
+from models.losses import DISTILLATION, Targets
 from models.recompute import recompute_activations
 from utils.step import Objective, build_optimizer, learning_rate, train_step
 
@@ -88,9 +89,41 @@ def test_a_step_has_a_deterministic_form_on_gpus(step):
     assert not step[0] & NOT_DETERMINISTIC
 
 
-def test_a_step_reads_no_number_back(step):
-    """`item`, and a conversion to bool or float would wait for a GPU."""
-    assert "_local_scalar_dense" not in step[0]
+def test_the_counter_of_waits_sees_each_kind():
+    x = torch.arange(3.0)
+    for wait in (
+        lambda: x.nonzero(),
+        lambda: x[x > 1],
+        lambda: x.masked_select(x > 1),
+        lambda: x.clone().index_put_((x > 1,), torch.zeros(())),
+        lambda: x[0].item(),
+        lambda: bool(x[0] > 1),
+        lambda: x.tolist(),
+        lambda: x.unique(),
+        lambda: torch.tensor([1, 2]),
+    ):
+        with Waits() as waits:
+            wait()
+        assert sum(waits.counts.values()) >= 1
+    with Waits() as waits:
+        x[1:].add_(1).index_select(0, torch.arange(2)) + torch.full((), 2.0)
+    assert not waits.counts
+
+
+@pytest.mark.parametrize("losses", ["kd_t", "kd_sc kd_sa"])
+def test_how_often_a_step_waits_for_a_gpu(losses, golden_batch, monkeypatch):
+    cfg = load_config("configs/debug.yaml", ["model.width=4", "loss.class_balance=0.4"])
+    cfg.loss |= {f"weight_{name}": float(name in losses) for name in DISTILLATION}
+    student, teacher = build_model(cfg.model).train(), build_model(cfg.model)
+    objective = Objective(cfg.loss, "tsdf", teacher)
+    optimizer = build_optimizer(student, cfg.train)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    monkeypatch.setattr("models.ssc_net.draw_flips", lambda: (True, False))  # drawn by the host
+    arguments = student, optimizer, scaler, objective, [golden_batch([0])], cfg.train, CPU
+    train_step(*arguments)  # makes the constants
+    with Waits() as waits:
+        train_step(*arguments)
+    assert sum(waits.counts.values()) <= 8
 
 
 def test_a_step_keeps_no_graph_and_no_gradients(step):

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from raw_scene import (
     NYU,
     REAL_BIN,
@@ -23,7 +22,7 @@ from datasets.tsdf import fine_tsdf, frame_tsdf, tsdf_from_depth, tsdf_from_labe
 from datasets.voxels import read_bin, read_depth
 from errors import InputError
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 POSE = camera_pose(yaw=12, pitch=18, height=1.3)
 ORIGIN = grid_origin(POSE)
 

@@ -12,6 +12,7 @@ from errors import InputError
 from models import losses
 from models.losses import LossCounts, Targets
 from models.network import CleanerS, SSCOutput
+from models.projection import Surface
 from utils import distributed
 from utils.distributed import autocast, to_device
 
@@ -111,8 +112,7 @@ def train_step(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """One optimiser step over micro-batches, by the `train` settings cfg.
 
-    Only selecting waits for a GPU: of pixels and voxels, and of each scene's classes in KD-SC and
-    KD-SA.
+    Waits for a GPU seven times a micro-batch, where numbers of pixels and voxels are asked for.
 
     A step whose loss (or, but for fp16, gradient) is not finite in any process leaves weights and
     optimiser as they were; with cfg.max_skipped, which goes on behind it, batch statistics too.
@@ -122,6 +122,7 @@ def train_step(
     process had a loss that is not finite.
     """
     batches = [to_device(batch, device) for batch in batches]
+    batches = [batch | {"mapping2d": Surface.of(batch["mapping2d"])} for batch in batches]
     targets = [Targets.of(batch) for batch in batches]
     counts = torch.stack([torch.stack(target.counts) for target in targets]).sum(dim=0)
     # Data parallel training averages gradients; the losses are means over all processes' voxels.

@@ -166,8 +166,9 @@ class Training:
             overdue = cfg.save_minutes and time.monotonic() - self.saved_at > 60 * cfg.save_minutes
             overdue = overdue or (cfg.save_steps and (step + 1) % cfg.save_steps == 0)
             # What one process wants, all do.
-            wishes = torch.tensor([signals.number, is_main and overdue], dtype=torch.float32)
-            wishes = distributed.all_max(wishes.to(self.device, non_blocking=True))
+            wishes = [float(signals.number), float(is_main and overdue)]
+            wishes = torch.stack([torch.full((), wish, device=self.device) for wish in wishes])
+            wishes = distributed.all_max(wishes)
             told = torch.cat([wishes, losses["total"][None], flags.float()])
             late.put(told, (step + 1, [batch["name"] for batch in group]))
             signal, save = self._read(late.take(step == self.steps - 1), epoch, bar)

@@ -122,7 +122,7 @@ def run(monkeypatch, capsys, completer):
 
     Of a TSDF of zeros: only what was measured is known, and a second is saved a frame.
     """
-    zeros = np.zeros((60, 36, 60), np.float32)
+    zeros = torch.zeros(60, 36, 60)
     monkeypatch.setattr("datasets.frames.frame.frame_tsdf", lambda _: zeros)
     monkeypatch.setattr(SceneCompleter, "from_checkpoint", lambda *_: completer)
 

@@ -14,19 +14,20 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from config import parse_settings
-from constants import IMAGE_SIZE
+from constants import IMAGE_SIZE, NYU_INTRINSICS, SCENE_FORMATS
 from datasets.files import read_depth_image, read_rgb, read_text
 from datasets.frames import cameras
 from datasets.frames.depth import UNITS, to_metres
-from datasets.geometry import NYU_INTRINSICS
 from errors import InputError, exit_on_input_error
-from utils.completion import FORMATS, SceneCompleter
+
+if TYPE_CHECKING:
+    from utils.completion import SceneCompleter
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".ppm", ".bmp", ".npy"}
 _KIND = re.compile(
@@ -59,7 +60,7 @@ def parse_arguments() -> argparse.Namespace:
     pose = "4x4 camera to world (Z up, floor at 0) or gravity's direction; default: estimated"
     add("--pose", type=Path, help=pose)
     add("--camera-height", type=float, help="metres above the floor, where no floor is in view")
-    add("--formats", nargs="+", choices=FORMATS, default=FORMATS)
+    add("--formats", nargs="+", choices=SCENE_FORMATS, default=SCENE_FORMATS)
     add("--mesh", action="store_true", help="the .ply has cubes, not points")
     add("--device", help="cpu, cuda, ...; default: a GPU if there is one")
     args = parse_settings(parser)
@@ -162,7 +163,9 @@ def intrinsics_of(args: argparse.Namespace, shape: tuple[int, int]) -> np.ndarra
     return cameras.check_intrinsics([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], shape, "--intrinsics")
 
 
-def complete_frame(completer: SceneCompleter, files: Files, args: argparse.Namespace) -> list[str]:
+def complete_frame(
+    completer: "SceneCompleter", files: Files, args: argparse.Namespace
+) -> list[str]:
     """Read, complete and write one frame; returns lines on what was believed."""
     rgb, raw = read_rgb(files.rgb), read_depth_image(files.depth)
     unit = args.depth_unit
@@ -192,6 +195,8 @@ def complete_frame(completer: SceneCompleter, files: Files, args: argparse.Names
 def main() -> None:
     args = parse_arguments()
     frames = find_frames(args)
+    from utils.completion import SceneCompleter  # takes seconds: not for --help or a wrong word
+
     completer = SceneCompleter.from_checkpoint(args.pretrained_path, args.device, args.overrides)
     refused = 0
     for files in tqdm(frames, disable=len(frames) == 1, unit="frame"):

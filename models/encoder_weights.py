@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import segmentation_models_pytorch as smp
 from easydict import EasyDict
 from torch import Tensor
 
 from errors import InputError, one_line
 from models.checkpoints import load_strictly, renamed
-from models.image_net import SKETCH_ENCODERS, Net2D
+from models.image_net import SKETCH_ENCODERS, Net2D, library_encoder
 from models.safe_load import check_state, read_file
 
 # The classifiers of SegFormer, torchvision's ResNet and MobileNet, which the 2DNet does not have.
@@ -66,7 +65,7 @@ def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
         return
     try:
         weights = True if name.startswith("tu-") else pretrained
-        encoder = smp.encoders.get_encoder(name, weights=weights)
+        encoder = library_encoder(name, weights=weights)
     except Exception as error:  # no network, no such weights: the hub's clients raise many types
         raise InputError(
             f"model.pretrained={pretrained}: no weights of that name for {name} could be "

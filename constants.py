@@ -4,6 +4,8 @@ Arrays over the grid have the axes (X left-right, Y height, Z forward); datasets
 them in world coordinates.
 """
 
+import numpy as np
+
 GRID = (60, 36, 60)  # voxels along X, Y, Z
 NUM_VOXELS = GRID[0] * GRID[1] * GRID[2]
 VOXEL_SIZE = 0.08  # metres
@@ -14,6 +16,13 @@ IMAGE_SIZE = (480, 640)  # rows, columns
 NUM_PIXELS = IMAGE_SIZE[0] * IMAGE_SIZE[1]
 NO_PIXEL = NUM_PIXELS  # in Mapping: a voxel without a pixel
 NO_VOXEL = -1  # in mapping2d: a pixel without a voxel
+
+# The Kinect colour camera of NYUv2: made the published TSDF and Mapping of the real depth.
+NYU_INTRINSICS = np.array(
+    [[518.8579, 0, 325.58], [0, 519.4696, 253.74], [0, 0, 1]], dtype=np.float32
+)
+# The virtual camera that rendered NYUCAD, and that limits what was labelled.
+NYUCAD_INTRINSICS = np.array([[518.8579, 0, 320], [0, 518.8579, 240], [0, 0, 1]], dtype=np.float32)
 
 IGNORE_INDEX = 255  # outside the annotated room: never trained on, never scored
 CLASS_NAMES = (
@@ -33,6 +42,8 @@ CLASS_COLORS = (
     (255, 186, 119), (147, 102, 188), (30, 119, 181), (188, 188, 33), (255, 127, 12),
     (196, 175, 214),
 )  # fmt: skip
+
+SCENE_FORMATS = ("npz", "ply", "glb", "png", "html")  # files of a completed scene
 
 # ImageNet, for RGB in 0..255.
 IMAGE_MEAN = (123.675, 116.28, 103.53)

@@ -17,22 +17,22 @@ import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from config import parse_settings
-from constants import IMAGE_SIZE
+from constants import IMAGE_SIZE, NYU_INTRINSICS, SCENE_FORMATS
 from datasets.files import read_depth_image, read_rgb, read_text
 from datasets.frames import cameras
 from datasets.frames.depth import UNITS, to_metres
-from datasets.frames.sequence import PosedFrame, check_up
-from datasets.geometry import NYU_INTRINSICS
 from errors import InputError, exit_on_input_error
-from utils.completion import FORMATS, CompletedScene, SceneCompleter
-from utils.fusing import fuse_frames
-from utils.scene_map import SceneMap
+
+if TYPE_CHECKING:
+    from datasets.frames.sequence import PosedFrame
+    from utils.completion import CompletedScene, SceneCompleter
+    from utils.scene_map import SceneMap
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".ppm", ".bmp", ".npy"}
 _KIND = re.compile(
@@ -69,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     pose = "4x4 camera to world (Z up, floor at 0) or gravity's direction; default: estimated"
     add("--pose", type=Path, help=pose)
     add("--camera-height", type=float, help="metres above the floor, where no floor is in view")
-    add("--formats", nargs="+", choices=FORMATS, default=FORMATS)
+    add("--formats", nargs="+", choices=SCENE_FORMATS, default=SCENE_FORMATS)
     add("--mesh", action="store_true", help="the .ply has cubes, not points")
     add("--device", help="cpu, cuda, ...; default: a GPU if there is one")
     # As it comes, -1e-3 would be an option to argparse, not a number.
@@ -82,8 +82,8 @@ def parse_arguments() -> argparse.Namespace:
     else:
         if args.output is not None:
             parser.error("--fuse says where to write: leave --output out")
-        if args.fuse.suffix[1:] not in FORMATS:
-            parser.error(f"--fuse {args.fuse}: a map is written as .{', .'.join(FORMATS)}")
+        if args.fuse.suffix[1:] not in SCENE_FORMATS:
+            parser.error(f"--fuse {args.fuse}: a map is written as .{', .'.join(SCENE_FORMATS)}")
         args.output, args.formats = args.fuse.parent, {args.fuse.suffix[1:], *args.formats}
     if (args.list is None) == (args.rgb is None or args.depth is None):
         parser.error("give --rgb and --depth, or --list")
@@ -200,7 +200,9 @@ def read_frame(
     return rgb, depth, K, beliefs
 
 
-def complete_frame(completer: SceneCompleter, files: Files, args: argparse.Namespace) -> list[str]:
+def complete_frame(
+    completer: "SceneCompleter", files: Files, args: argparse.Namespace
+) -> list[str]:
     """Read, complete and write one frame; returns lines on what was believed."""
     rgb, depth, K, beliefs = read_frame(files, args)
     pose = None if files.pose is None else cameras.read_pose(files.pose)
@@ -214,7 +216,7 @@ def complete_frame(completer: SceneCompleter, files: Files, args: argparse.Names
 
 
 def save(
-    result: CompletedScene | SceneMap, occupied: bool, name: str, args: argparse.Namespace
+    result: "CompletedScene | SceneMap", occupied: bool, name: str, args: argparse.Namespace
 ) -> list[str]:
     """Write a scene or a map in all formats; returns a line if some have nothing to hold."""
     for kind in args.formats:
@@ -223,7 +225,9 @@ def save(
     return [] if occupied else ["no voxel is occupied: nothing to write as .ply and .glb"]
 
 
-def complete_all(completer: SceneCompleter, frames: list[Files], args: argparse.Namespace) -> None:
+def complete_all(
+    completer: "SceneCompleter", frames: list[Files], args: argparse.Namespace
+) -> None:
     """Complete the frames one by one; InputError at the end if some were refused."""
     refused = 0
     for files in tqdm(frames, disable=len(frames) == 1, unit="frame"):
@@ -241,8 +245,11 @@ def complete_all(completer: SceneCompleter, frames: list[Files], args: argparse.
         raise InputError(f"{refused} of {len(frames)} frames were refused, see above")
 
 
-def fuse(completer: SceneCompleter, frames: list[Files], args: argparse.Namespace) -> None:
+def fuse(completer: "SceneCompleter", frames: list[Files], args: argparse.Namespace) -> None:
     """Fuse all frames into one map and write it."""
+    from datasets.frames.sequence import check_up
+    from utils.fusing import fuse_frames
+
     up = check_up((0, 0, 1) if args.up is None else args.up)
     for files in frames:
         if files.pose is None:
@@ -257,8 +264,10 @@ def fuse(completer: SceneCompleter, frames: list[Files], args: argparse.Namespac
     print(f"written: {args.fuse}, of {scene_map.frames} of {len(frames)} frames")
 
 
-def read_posed(files: Files, args: argparse.Namespace) -> PosedFrame:
+def read_posed(files: Files, args: argparse.Namespace) -> "PosedFrame":
     """A frame of a sequence; InputError for a pose that is gravity alone."""
+    from datasets.frames.sequence import PosedFrame
+
     pose = cameras.read_pose(files.pose)
     if pose.shape != (4, 4):
         raise InputError(f"{files.pose}: gravity alone; --fuse needs a 4x4 camera-to-world pose")
@@ -269,6 +278,8 @@ def read_posed(files: Files, args: argparse.Namespace) -> PosedFrame:
 def main() -> None:
     args = parse_arguments()
     frames = find_frames(args)
+    from utils.completion import SceneCompleter  # takes seconds: not for --help or a wrong word
+
     completer = SceneCompleter.from_checkpoint(args.pretrained_path, args.device, args.overrides)
     if args.fuse is None:
         complete_all(completer, frames, args)

@@ -15,8 +15,6 @@ import os
 from pathlib import Path
 
 from errors import exit_on_input_error
-from utils.checking import check_folder
-from utils.preparation import prepare_cad, prepare_raw
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,6 +57,10 @@ def parse_args() -> argparse.Namespace:
 @exit_on_input_error
 def main() -> None:
     args = parse_args()
+    # Imported here, as they take seconds: --help and a wrong word are answered at once.
+    from utils.checking import check_folder
+    from utils.preparation import prepare_cad, prepare_raw
+
     if args.command == "raw":
         out_cad = args.out_cad or args.out.parent / "NYUCAD"
         prepare_raw(args.depthbin, args.rgb, args.out, out_cad, args.workers)

@@ -12,7 +12,6 @@ import os
 from pathlib import Path
 
 from errors import exit_on_input_error
-from utils.preparation import prepare_rooms
 
 
 @exit_on_input_error
@@ -30,6 +29,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.workers < 1:
         parser.error("--workers must be at least 1")
+    from utils.preparation import prepare_rooms  # takes seconds: not for --help or a wrong word
+
     counts = {"train": args.train, "test": args.test}
     prepare_rooms(args.out, counts, args.seed, args.workers, args.keep_raw)
 

@@ -12,25 +12,14 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
-
 from config import parse_settings
-from datasets import build_dataset
 from errors import InputError, exit_on_input_error
-from utils import distributed
-from utils.checkpoint import read_network, run_name
-from utils.evaluation import evaluate
-from utils.files import write_text
-from utils.loading import loader_processes
-from utils.metrics import constant_prediction, format_table, protocol_rows, table_row
-from utils.pictures.exhibit import Exhibit
-from utils.pictures.page import save_page
-from utils.pictures.picture import save_scene_picture, write_ply
-from utils.run_folder import results_csv
 
 
 def earlier_row(folder: Path) -> list[float]:
     """The row that an earlier evaluation wrote to this folder."""
+    from utils.metrics import table_row
+
     path = folder / "results.json"
     try:
         return table_row(json.loads(path.read_text(encoding="utf-8")))
@@ -49,6 +38,21 @@ def main() -> None:
     compare_help = "folder of another evaluation, for the table; may be repeated"
     parser.add_argument("--compare", type=Path, action="append", default=[], help=compare_help)
     args = parse_settings(parser)
+    # Imported here, as they take seconds: --help and a wrong word are answered at once.
+    import torch
+
+    from datasets.nyu import build_dataset
+    from utils import distributed
+    from utils.checkpoint import read_network, run_name
+    from utils.evaluation import evaluate
+    from utils.files import write_text
+    from utils.loading import loader_processes
+    from utils.metrics import constant_prediction, format_table, protocol_rows, table_row
+    from utils.pictures.exhibit import Exhibit
+    from utils.pictures.page import save_page
+    from utils.pictures.picture import save_scene_picture, write_ply
+    from utils.run_folder import results_csv
+
     earlier = {folder.name: earlier_row(folder) for folder in args.compare}
     device = distributed.setup()
     model, cfg, volume = read_network(args.pretrained_path, args.overrides)

@@ -8,40 +8,21 @@ Reads teacher/Teacher_ckpt.pth (setting train.teacher_path), writes checkpoint/C
 loss.weight_kd_sc=0 loss.weight_kd_sa=0 it learns from labels alone and needs no teacher.
 """
 
-import sys
-
-from easydict import EasyDict
-
 from config import parse_training
-from errors import InputError, exit_on_input_error
-from models import build_model, prepare_for_inference
-from models.checkpoints import load_strictly, read_checkpoint
-from models.encoder_weights import stem_of_weights
-from models.losses import DISTILLATION
-from models.network import CleanerS
-from utils import distributed
-from utils.checkpoint import check_settings, find_resumable, is_finished, other_scenes
-from utils.step import Objective
-from utils.training import Training, initial_network
-
-
-def load_teacher(cfg: EasyDict) -> CleanerS:
-    checkpoint = read_checkpoint(cfg.train.teacher_path)
-    check_settings(checkpoint, cfg, ("model", "data"))
-    if checkpoint.meta is not None and checkpoint.meta["input"] != "tsdf_cad":
-        raise InputError(f"{checkpoint.path} is no teacher: it was not trained on TSDF-CAD")
-    if not is_finished(checkpoint) and distributed.is_main():
-        print(f"warning: the training of {checkpoint.path} is not complete", file=sys.stderr)
-    if (problem := other_scenes(checkpoint, cfg)) and distributed.is_main():
-        print(f"warning: {problem}", file=sys.stderr)
-    teacher = build_model(cfg.model)
-    load_strictly(teacher, checkpoint.state, checkpoint.path)
-    return prepare_for_inference(teacher)
+from errors import exit_on_input_error
 
 
 @exit_on_input_error
 def main() -> None:
     cfg, resume = parse_training("Train the student on the noisy TSDF.")
+    # Imported here, as they take seconds: --help and a wrong setting are answered at once.
+    from models.encoder_weights import stem_of_weights
+    from models.losses import DISTILLATION
+    from utils import distributed
+    from utils.checkpoint import find_resumable, is_finished
+    from utils.step import Objective
+    from utils.training import Training, initial_network, load_teacher
+
     cfg.model.encoder = stem_of_weights(cfg.model)
     device = distributed.setup()
     path, volume = cfg.train.student_path, cfg.data.input or "tsdf"

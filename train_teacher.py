@@ -8,17 +8,19 @@ Writes teacher/Teacher_ckpt.pth (setting train.teacher_path). --resume goes on w
 
 from config import parse_training
 from errors import exit_on_input_error
-from models.encoder_weights import stem_of_weights
-from models.losses import DISTILLATION
-from utils import distributed
-from utils.checkpoint import find_resumable, is_finished
-from utils.step import Objective
-from utils.training import Training, initial_network
 
 
 @exit_on_input_error
 def main() -> None:
     cfg, resume = parse_training("Train the teacher on TSDF-CAD.")
+    # Imported here, as they take seconds: --help and a wrong setting are answered at once.
+    from models.encoder_weights import stem_of_weights
+    from models.losses import DISTILLATION
+    from utils import distributed
+    from utils.checkpoint import find_resumable, is_finished
+    from utils.step import Objective
+    from utils.training import Training, initial_network
+
     cfg.model.encoder = stem_of_weights(cfg.model)
     device = distributed.setup()
     path, volume = cfg.train.teacher_path, cfg.data.input or "tsdf_cad"

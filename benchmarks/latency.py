@@ -23,6 +23,7 @@ import torch
 
 from benchmarks.timing import print_header, print_row, take_turns
 from config import parse_settings
+from constants import SCENE_FORMATS
 from datasets.files import read_depth_image, read_rgb
 from datasets.frames.cameras import to_nyu_view
 from datasets.frames.depth import to_metres
@@ -33,7 +34,7 @@ from datasets.rooms import make_room
 from datasets.tsdf import tsdf_from_depth
 from datasets.voxels import mapping_from_depth
 from errors import exit_on_input_error
-from utils.completion import FORMATS, SceneCompleter
+from utils.completion import SceneCompleter
 
 
 @exit_on_input_error
@@ -75,7 +76,7 @@ def main() -> None:
         cv2.imwrite(str(rgb_path), rgb[..., ::-1])
         cv2.imwrite(str(depth_path), np.rint(depth * 1000).astype(np.uint16))
         timed("reading both PNGs", lambda: (read_rgb(rgb_path), read_depth_image(depth_path)))
-        for kind in FORMATS:
+        for kind in SCENE_FORMATS:
             timed(f"writing .{kind}", partial(scene.save, Path(folder) / f"scene.{kind}"))
 
 

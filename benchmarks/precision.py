@@ -17,7 +17,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import parse_settings
-from datasets import build_dataset
+from datasets.nyu import build_dataset
 from errors import exit_on_input_error
 from models.losses import supervised_voxels
 from utils.checkpoint import read_network

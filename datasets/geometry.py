@@ -29,16 +29,11 @@ import torch
 from torch import Tensor
 
 from constants import FINE_FACTOR, FINE_GRID, GRID, NUM_VOXELS, VOXEL_SIZE
+from constants import NYU_INTRINSICS as NYU_INTRINSICS  # with the other cameras, for who looks here
+from constants import NYUCAD_INTRINSICS as NYUCAD_INTRINSICS
 from errors import InputError
 
 FINE_VOXEL_SIZE = VOXEL_SIZE / FINE_FACTOR  # 2 cm
-
-# The Kinect colour camera of NYUv2: made the published TSDF and Mapping of the real depth.
-NYU_INTRINSICS = np.array(
-    [[518.8579, 0, 325.58], [0, 519.4696, 253.74], [0, 0, 1]], dtype=np.float32
-)
-# The virtual camera that rendered NYUCAD, and that limits what was labelled.
-NYUCAD_INTRINSICS = np.array([[518.8579, 0, 320], [0, 518.8579, 240], [0, 0, 1]], dtype=np.float32)
 
 BOX_DISTANCE = 3.4  # metres from the camera to the centre of the box, along the view's ground track
 BOX_FLOOR = -0.05  # height of the box's lower face

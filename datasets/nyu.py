@@ -24,6 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from easydict import EasyDict
 from torch.utils.data import Dataset
 
 from constants import GRID, IGNORE_INDEX, IMAGE_SIZE, NO_PIXEL, NO_VOXEL, NUM_CLASSES, NUM_VOXELS
@@ -153,6 +154,23 @@ class NYUDataset(Dataset):
         if scene.tsdf_cad is not None:
             arrays["tsdf_cad"] = read_tsdf(scene.tsdf_cad)[None]
         return {"name": scene.name, **{k: torch.from_numpy(a) for k, a in arrays.items()}}
+
+
+def build_dataset(
+    cfg: EasyDict, split: str, with_cad: bool, augment: bool, seed: int = 0
+) -> NYUDataset:
+    """The scenes of a split ("train" or "test") by the `data` settings cfg.
+
+    with_cad: also read TSDF-CAD; augment: draw the training augmentation.
+    """
+    return NYUDataset(
+        cfg.root,
+        split,
+        cad_root=(cfg.cad_root or cad_folder(cfg.root)) if with_cad else None,
+        ids=cfg[f"{split}_ids"] or None,
+        augmentation=cfg.photometric if augment else None,
+        seed=seed,
+    )
 
 
 def cad_folder(root: str | Path) -> Path:

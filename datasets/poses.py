@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import least_squares
-from scipy.spatial.transform import Rotation
 
 from constants import GRID, NO_PIXEL, VOXEL_SIZE
 from datasets.files import read_array
@@ -62,6 +60,8 @@ def recover_pose(mapping: np.ndarray, K: np.ndarray = NYU_INTRINSICS) -> Pair:
     Returns (pose (4, 4) camera to world, origin (3,)) float32. Where many poses fit, one of them:
     the published mappings leave some 0.1 degrees and 5 mm open. Raises InputError if none fits.
     """
+    from scipy.optimize import least_squares  # slow to import, and rarely needed
+
     rays, centres = _constraints(mapping, K)
     if len(rays) < 50:
         raise InputError(f"{len(rays)} mapped pixels are too few to recover the camera from")
@@ -94,6 +94,8 @@ def _constraints(mapping: np.ndarray, K: np.ndarray) -> Pair:
 
 
 def _pose(parameters: np.ndarray) -> np.ndarray:
+    from scipy.spatial.transform import Rotation
+
     pose = np.eye(4)
     pose[:3, :3] = Rotation.from_euler("ZXY", parameters[:3]).as_matrix() @ _LEVEL
     pose[2, 3] = parameters[3]

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import parse_settings
 from constants import CLASS_NAMES
-from datasets import build_dataset
+from datasets.nyu import build_dataset
 from errors import exit_on_input_error
 from utils.checkpoint import read_network
 from utils.evaluation import evaluate

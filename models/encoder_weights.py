@@ -3,13 +3,12 @@
 from collections.abc import Collection
 from pathlib import Path
 
-import segmentation_models_pytorch as smp
 from easydict import EasyDict
 from torch import Tensor
 
 from errors import InputError, one_line
 from models.checkpoints import load_strictly, renamed
-from models.image_net import SKETCH_ENCODERS, Net2D
+from models.image_net import SKETCH_ENCODERS, Net2D, library_encoder
 from models.safe_load import read_file
 from models.wrappings import part_of, state_of
 
@@ -78,7 +77,7 @@ def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
         return
     try:
         weights = True if name.startswith("tu-") else pretrained
-        encoder = smp.encoders.get_encoder(name, weights=weights)
+        encoder = library_encoder(name, weights=weights)
     except Exception as error:  # no network, no such weights: the hub's clients raise many types
         raise InputError(
             f"model.pretrained={pretrained}: no weights of that name for {name} could be "

@@ -2,7 +2,6 @@
 
 import copy
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,9 +13,16 @@ from models.recompute import Recomputed
 SKETCH_ENCODERS = ("tu-resnet50s", "resnet50")  # deep stem as in 3D-Sketch; torchvision's stem
 
 
+def library_encoder(name: str, **settings: object) -> nn.Module:
+    """An encoder of segmentation-models-pytorch, which takes seconds to import."""
+    import segmentation_models_pytorch as smp
+
+    return smp.encoders.get_encoder(name, **settings)
+
+
 def _encoder(name: str) -> nn.Module:
     try:
-        encoder = smp.encoders.get_encoder(name, weights=None)
+        encoder = library_encoder(name, weights=None)
         # Without data: some encoders accept one image size only, or have other strides.
         probe = copy.deepcopy(encoder).eval().to("meta")
         levels = probe(torch.zeros(1, 3, *IMAGE_SIZE, device="meta"))[-4:]
@@ -37,7 +43,7 @@ def _sketch_resnet50(name: str) -> nn.Module:
         raise InputError(
             f"model.head=sketch needs model.encoder={' or '.join(SKETCH_ENCODERS)}, not {name}"
         )
-    encoder = smp.encoders.get_encoder(name, weights=None, output_stride=16)
+    encoder = library_encoder(name, weights=None, output_stride=16)
     layer4 = encoder.model.layer4 if name.startswith("tu-") else encoder.layer4
     for block, dilation in zip(layer4, (2, 4, 8), strict=True):
         block.conv2.dilation = block.conv2.padding = (dilation, dilation)

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import load_config, parse_settings
 from constants import NO_PIXEL
-from datasets import build_dataset
+from datasets.nyu import build_dataset
 from errors import exit_on_input_error
 from models.losses import supervised_voxels
 from utils.checkpoint import read_network

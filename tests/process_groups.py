@@ -21,7 +21,7 @@ from small_network import CPU, ROOT, SmallNetwork, small_run, small_settings
 from torch import nn
 
 from config import load_config
-from datasets import build_dataset
+from datasets.nyu import build_dataset
 from errors import exit_on_input_error
 from models import build_model
 from utils import distributed

@@ -18,7 +18,7 @@ import yaml
 from make_nyu import make_nyu_root
 from small_network import CPU, SmallNetwork, assert_same, content, small_run, small_settings
 
-from datasets import build_dataset
+from datasets.nyu import build_dataset
 from errors import InputError, exit_on_input_error
 from utils import training
 from utils.checkpoint import find_checkpoint, save_checkpoint

@@ -18,9 +18,8 @@ import prepare_NYU
 import prepare_rooms as prepare_rooms_command
 from config import load_config
 from constants import FINE_GRID, IGNORE_INDEX, IMAGE_SIZE
-from datasets import build_dataset
 from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, Frame, grid_origin
-from datasets.nyu import NYUDataset
+from datasets.nyu import NYUDataset, build_dataset
 from datasets.poses import read_poses
 from datasets.rooms import make_room
 from datasets.rooms.furnishing import make_layout

@@ -17,7 +17,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from config import DEFAULTS, flatten, merge_config
-from datasets import NYUDataset, build_dataset
+from datasets.nyu import NYUDataset, build_dataset
 from errors import InputError
 from models import build_model
 from models.checkpoints import FORMAT, Checkpoint, load_strictly, model_settings, read_checkpoint

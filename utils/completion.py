@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from constants import IGNORE_INDEX, VOXEL_SIZE
+from constants import IGNORE_INDEX, NYU_INTRINSICS, SCENE_FORMATS, VOXEL_SIZE
 from datasets.frames.frame import PreparedFrame, known_labels, prepare_frame
-from datasets.geometry import NYU_INTRINSICS, WORLD_OF_ARRAY
+from datasets.geometry import WORLD_OF_ARRAY
 from datasets.voxels import is_occupied
 from errors import InputError
 from models import prepare_for_inference
@@ -24,11 +24,6 @@ from utils.checkpoint import read_network
 from utils.distributed import autocast, to_device
 from utils.files import atomic_file
 from utils.pictures.exhibit import Exhibit
-from utils.pictures.mesh import cube_mesh, export, point_cloud
-from utils.pictures.page import save_page
-from utils.pictures.picture import save_scene_picture
-
-FORMATS = ("npz", "ply", "glb", "png", "html")
 
 
 @dataclass
@@ -86,14 +81,21 @@ class CompletedScene:
         .html: a page with the voxels to turn around.
         """
         kind = Path(path).suffix
-        if kind == ".glb" or (kind == ".ply" and mesh):
-            cubes = np.where(self.occupied, self.labels, 0)
-            export(path, cube_mesh(cubes, self.origin, self.voxel_size))
-        elif kind == ".ply":
-            export(path, point_cloud(*self.points()))
+        if kind in (".glb", ".ply"):
+            from utils.pictures.mesh import cube_mesh, export, point_cloud
+
+            if kind == ".glb" or mesh:
+                cubes = np.where(self.occupied, self.labels, 0)
+                export(path, cube_mesh(cubes, self.origin, self.voxel_size))
+            else:
+                export(path, point_cloud(*self.points()))
         elif kind == ".png":
+            from utils.pictures.picture import save_scene_picture
+
             save_scene_picture(path, self.exhibit())
         elif kind == ".html":
+            from utils.pictures.page import save_page
+
             save_page(path, self.name, {}, [self.exhibit()])
         elif kind == ".npz":
             names = "labels", "prediction", "probabilities", "origin", "pose"
@@ -102,7 +104,7 @@ class CompletedScene:
             with atomic_file(path) as file:
                 np.savez_compressed(file, **arrays)
         else:
-            raise InputError(f"{path}: a scene is saved as .{', .'.join(FORMATS)}")
+            raise InputError(f"{path}: a scene is saved as .{', .'.join(SCENE_FORMATS)}")
 
     def exhibit(self) -> Exhibit:
         """The scene for utils/pictures."""

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from constants import GRID, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES, VOXEL_SIZE
+from constants import GRID, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES, SCENE_FORMATS, VOXEL_SIZE
 from datasets.geometry import BOX_FLOOR, WORLD_OF_ARRAY
 from datasets.voxels import is_occupied
 from errors import InputError
-from utils.completion import FORMATS, CompletedScene
+from utils.completion import CompletedScene
 from utils.files import atomic_file
 from utils.pictures.exhibit import Exhibit
 from utils.pictures.mesh import cube_mesh, export, point_cloud
@@ -192,7 +192,7 @@ class SceneMap:
                     level=self.level,
                 )
         else:
-            raise InputError(f"{path}: a map is saved as .{', .'.join(FORMATS)}")
+            raise InputError(f"{path}: a map is saved as .{', .'.join(SCENE_FORMATS)}")
 
     def exhibit(self, name: str) -> Exhibit:
         """The map for utils/pictures."""

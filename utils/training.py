@@ -12,10 +12,10 @@ from torch.amp import GradScaler
 from tqdm import tqdm
 
 from config import to_plain
-from datasets import build_dataset
+from datasets.nyu import build_dataset
 from errors import InputError
-from models import build_model
-from models.checkpoints import Checkpoint
+from models import build_model, prepare_for_inference
+from models.checkpoints import Checkpoint, load_strictly, read_checkpoint
 from models.encoder_weights import load_pretrained_encoder
 from models.losses import SUPERVISED
 from models.network import CleanerS
@@ -23,7 +23,10 @@ from models.recompute import recompute_activations
 from utils import distributed
 from utils.checkpoint import (
     beside,
+    check_settings,
+    is_finished,
     named_scenes,
+    other_scenes,
     restore,
     run_name,
     save_checkpoint,
@@ -45,6 +48,21 @@ def initial_network(cfg: EasyDict, checkpoint: Checkpoint | None) -> CleanerS:
     if checkpoint is None:
         load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
     return model
+
+
+def load_teacher(cfg: EasyDict) -> CleanerS:
+    """The finished network that a student learns from, prepared for inference."""
+    checkpoint = read_checkpoint(cfg.train.teacher_path)
+    check_settings(checkpoint, cfg, ("model", "data"))
+    if checkpoint.meta is not None and checkpoint.meta["input"] != "tsdf_cad":
+        raise InputError(f"{checkpoint.path} is no teacher: it was not trained on TSDF-CAD")
+    if not is_finished(checkpoint) and distributed.is_main():
+        print(f"warning: the training of {checkpoint.path} is not complete", file=sys.stderr)
+    if (problem := other_scenes(checkpoint, cfg)) and distributed.is_main():
+        print(f"warning: {problem}", file=sys.stderr)
+    teacher = build_model(cfg.model)
+    load_strictly(teacher, checkpoint.state, checkpoint.path)
+    return prepare_for_inference(teacher)
 
 
 class Training:

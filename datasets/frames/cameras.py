@@ -14,9 +14,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from constants import IMAGE_MEAN, IMAGE_SIZE
+from constants import IMAGE_MEAN, IMAGE_SIZE, NYU_INTRINSICS
 from datasets.files import read_text
-from datasets.geometry import NYU_INTRINSICS
 from errors import InputError
 
 # Width, height, fx, fy, cx, cy as commonly used where the own calibration is unknown; a calibration

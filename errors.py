@@ -1,6 +1,7 @@
 """The errors that a user can mend: a wrong file, setting or environment."""
 
 import functools
+import io
 import os
 import re
 import sys
@@ -65,11 +66,15 @@ def _is_first_to_say(message: str) -> bool:
 def exit_on_input_error(main: Callable) -> Callable:
     """Make an entry point print such an error as one line on stderr and exit with status 2.
 
-    Of several processes under torchrun, one prints what all of them met.
+    Of several processes under torchrun, one prints what all of them met. A terminal that lacks a
+    letter of some name shows its number instead.
     """
 
     @functools.wraps(main)
     def wrapper(*args: object, **kwargs: object) -> object:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return main(*args, **kwargs)
         except (InputError, RuntimeError) as error:

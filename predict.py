@@ -12,49 +12,38 @@ docs/SEQUENCES.md what becomes of a walk.
 """
 
 import argparse
+import itertools
 import re
 import sys
-from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from config import parse_settings
 from constants import IMAGE_SIZE, NYU_INTRINSICS, SCENE_FORMATS
-from datasets.files import read_depth_image, read_rgb, read_text
+from datasets.files import read_depth_image, read_rgb
 from datasets.frames import cameras
 from datasets.frames.depth import UNITS, to_metres
+from datasets.frames.finding import FrameFiles, find_frames
 from errors import InputError, exit_on_input_error
+from utils.files import check_writable
 
 if TYPE_CHECKING:
     from datasets.frames.sequence import PosedFrame
     from utils.completion import CompletedScene, SceneCompleter
     from utils.scene_map import SceneMap
 
-_IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".ppm", ".bmp", ".npy"}
-_KIND = re.compile(
-    r"(?:^|[._-])(?:(?P<colour>rgb|colou?rs?|image)|(?P<depth>depth)|(?P<pose>pose))(?=$|[._-])",
-    re.I,
-)
-
-
-class Files(NamedTuple):
-    """One frame on disk."""
-
-    name: str
-    rgb: Path
-    depth: Path
-    pose: Path | None
+_SETTING = re.compile(r"[a-z_]+(\.[a-z0-9_]+)+=")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Complete RGB-D frames of your own camera.")
     add = parser.add_argument
-    add("--rgb", type=Path, help="colour image, or folder of them")
-    add("--depth", type=Path, help="depth image (16-bit, or .npy), or folder")
+    add("--rgb", type=Path, nargs="+", help="colour images, or folder of them")
+    add("--depth", type=Path, nargs="+", help="depth images (16-bit, or .npy), or folder")
     add("--list", type=Path, help="file with `rgb depth [pose]` of a frame a line")
     add("--pretrained_path", required=True, help="checkpoint of a student")
     add("--output", type=Path, help="folder to write to; default: predictions")
@@ -75,6 +64,10 @@ def parse_arguments() -> argparse.Namespace:
     # As it comes, -1e-3 would be an option to argparse, not a number.
     parser._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.I)
     args = parse_settings(parser)
+    for words in filter(None, (args.rgb, args.depth)):  # settings that follow belong to no option
+        settings = [word for word in words if _SETTING.match(str(word)) and not word.exists()]
+        args.overrides += map(str, settings)
+        words[:] = [word for word in words if word not in settings]
     if args.fuse is None:
         if args.up is not None:
             parser.error("--up is of --fuse; for single frames give --pose")
@@ -92,80 +85,14 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def find_frames(args: argparse.Namespace) -> list[Files]:
-    """The frames of the command line, in order; InputError if there are none, or half ones."""
-    if args.list is not None:
-        frames = _listed_frames(args.list, args.pose)
-    elif args.rgb.is_dir() and args.depth.is_dir():
-        frames = _paired_frames(args.rgb, args.depth, args.pose)
-    else:
-        frames = [Files(_key(args.rgb) or args.rgb.stem, args.rgb, args.depth, args.pose)]
+def check_output(frames: list[FrameFiles], args: argparse.Namespace) -> None:
+    """Raise InputError for an output that cannot be written, or that would replace an input."""
     inputs = {path.resolve() for frame in frames for path in (frame.rgb, frame.depth)}
     names = [frame.name for frame in frames] if args.fuse is None else [args.fuse.stem]
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise InputError(f"two frames would both be written as {name}: rename one")
-        for kind in args.formats:
-            if (args.output / f"{name}.{kind}").resolve() in inputs:
-                raise InputError(f"{args.output}: {name}.{kind} is an input: use another --output")
-    return frames
-
-
-def _key(path: Path) -> str:
-    """What the files of a frame have in common: their name without words for what they are."""
-    return _KIND.sub("", path.stem).strip("._-")
-
-
-def _files_of(folder: Path, kind: str, others: list[Path], suffixes: set[str]) -> dict[str, Path]:
-    """{key: file} of the files of a folder that are colour, depth or poses, by their names.
-
-    In a folder that is none of the others, a file's name may be silent on what it is.
-    """
-    silent = all(folder.resolve() != other.resolve() for other in others)
-    found = {}
-    for path in sorted(folder.iterdir()):
-        match = _KIND.search(path.stem)
-        said = silent if match is None else match.lastgroup == kind
-        if said and path.suffix.lower() in suffixes:
-            other = found.setdefault(_key(path), path)
-            if other is not path:
-                raise InputError(f"{other} and {path.name} are of the same frame: use --list")
-    return found
-
-
-def _paired_frames(rgb_dir: Path, depth_dir: Path, pose: Path | None) -> list[Files]:
-    rgb = _files_of(rgb_dir, "colour", [depth_dir], _IMAGES)
-    depth = _files_of(depth_dir, "depth", [rgb_dir], _IMAGES)
-    for folder, found, kind in ((rgb_dir, rgb, "colour"), (depth_dir, depth, "depth")):
-        if not found:
-            example = "0001_rgb.png" if kind == "colour" else "0001_depth.png"
-            raise InputError(
-                f"{folder}: no images whose names say that they are {kind}, like {example}"
-            )
-    if lonely := sorted(rgb.keys() ^ depth.keys()):
-        path = (rgb | depth)[lonely[0]]
-        raise InputError(f"{path}: its partner is missing, and {len(lonely) - 1} more; use --list")
-    poses = dict.fromkeys(rgb, pose)
-    if pose is not None and pose.is_dir():
-        poses = _files_of(pose, "pose", [rgb_dir, depth_dir], {".txt"})
-        if rgb.keys() - poses.keys():
-            raise InputError(f"{pose}: no pose for {rgb[min(rgb.keys() - poses.keys())]}")
-    return [Files(key or rgb[key].stem, rgb[key], depth[key], poses[key]) for key in sorted(rgb)]
-
-
-def _listed_frames(path: Path, pose: Path | None) -> list[Files]:
-    frames = []
-    for number, line in enumerate(read_text(path, limit=1 << 24).splitlines(), 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if len(words) not in (2, 3):
-            raise InputError(f"{path}, line {number}: write `rgb depth [pose]`")
-        rgb, depth, *own = (path.parent / word for word in words)
-        frames.append(Files(_key(rgb) or rgb.stem, rgb, depth, own[0] if own else pose))
-    if not frames:
-        raise InputError(f"{path}: no frames in it; write `rgb depth [pose]`, one a line")
-    return frames
+    for name, kind in itertools.product(names, args.formats):
+        if (args.output / f"{name}.{kind}").resolve() in inputs:
+            raise InputError(f"{args.output}: {name}.{kind} is an input: use another --output")
+    check_writable(args.output / "frame")
 
 
 def intrinsics_of(args: argparse.Namespace, shape: tuple[int, int]) -> np.ndarray:
@@ -186,7 +113,7 @@ def intrinsics_of(args: argparse.Namespace, shape: tuple[int, int]) -> np.ndarra
 
 
 def read_frame(
-    files: Files, args: argparse.Namespace
+    files: FrameFiles, args: argparse.Namespace
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Colour, depth in metres, intrinsics, and lines on what was believed."""
     rgb, raw = read_rgb(files.rgb), read_depth_image(files.depth)
@@ -201,11 +128,11 @@ def read_frame(
 
 
 def complete_frame(
-    completer: "SceneCompleter", files: Files, args: argparse.Namespace
+    completer: "SceneCompleter", files: FrameFiles, args: argparse.Namespace
 ) -> list[str]:
     """Read, complete and write one frame; returns lines on what was believed."""
     rgb, depth, K, beliefs = read_frame(files, args)
-    pose = None if files.pose is None else cameras.read_pose(files.pose)
+    pose = cameras.read_pose(files.pose) if isinstance(files.pose, Path) else files.pose
     scene = completer(rgb, depth, K, pose, args.camera_height, files.name)
     estimate = scene.frame.estimate
     if estimate is not None:
@@ -226,26 +153,29 @@ def save(
 
 
 def complete_all(
-    completer: "SceneCompleter", frames: list[Files], args: argparse.Namespace
+    completer: "SceneCompleter", frames: list[FrameFiles], lacking: int, args: argparse.Namespace
 ) -> None:
-    """Complete the frames one by one; InputError at the end if some were refused."""
-    refused = 0
+    """Complete the frames one by one; InputError at the end if some were refused.
+
+    lacking: how many frames were refused before, as they are not whole.
+    """
+    total, refused = len(frames) + lacking, lacking
     for files in tqdm(frames, disable=len(frames) == 1, unit="frame"):
         try:
             lines = complete_frame(completer, files, args)
         except InputError as error:
-            if len(frames) == 1:
+            if total == 1:
                 raise
             refused += 1
             tqdm.write(f"error: {files.name}: {error}", file=sys.stderr)
         else:
             tqdm.write("\n".join(f"{files.name}: {line}" for line in lines))
-    print(f"written: {len(frames) - refused} of {len(frames)} frames to {args.output}")
+    print(f"written: {total - refused} of {total} frames to {args.output}")
     if refused:
-        raise InputError(f"{refused} of {len(frames)} frames were refused, see above")
+        raise InputError(f"{refused} of {total} frames were refused, see above")
 
 
-def fuse(completer: "SceneCompleter", frames: list[Files], args: argparse.Namespace) -> None:
+def fuse(completer: "SceneCompleter", frames: list[FrameFiles], args: argparse.Namespace) -> None:
     """Fuse all frames into one map and write it."""
     from datasets.frames.sequence import check_up
     from utils.fusing import fuse_frames
@@ -264,11 +194,11 @@ def fuse(completer: "SceneCompleter", frames: list[Files], args: argparse.Namesp
     print(f"written: {args.fuse}, of {scene_map.frames} of {len(frames)} frames")
 
 
-def read_posed(files: Files, args: argparse.Namespace) -> "PosedFrame":
+def read_posed(files: FrameFiles, args: argparse.Namespace) -> "PosedFrame":
     """A frame of a sequence; InputError for a pose that is gravity alone."""
     from datasets.frames.sequence import PosedFrame
 
-    pose = cameras.read_pose(files.pose)
+    pose = cameras.read_pose(files.pose) if isinstance(files.pose, Path) else files.pose
     if pose.shape != (4, 4):
         raise InputError(f"{files.pose}: gravity alone; --fuse needs a 4x4 camera-to-world pose")
     return PosedFrame(*read_frame(files, args)[:3], pose)
@@ -277,12 +207,17 @@ def read_posed(files: Files, args: argparse.Namespace) -> "PosedFrame":
 @exit_on_input_error
 def main() -> None:
     args = parse_arguments()
-    frames = find_frames(args)
+    frames, lacking, notes = find_frames(args.rgb, args.depth, args.list, args.pose)
+    check_output(frames, args)
+    for note in notes:
+        print(note)
+    for line in lacking:
+        print(f"error: {line}", file=sys.stderr)
     from utils.completion import SceneCompleter  # takes seconds: not for --help or a wrong word
 
     completer = SceneCompleter.from_checkpoint(args.pretrained_path, args.device, args.overrides)
     if args.fuse is None:
-        complete_all(completer, frames, args)
+        complete_all(completer, frames, len(lacking), args)
     else:
         fuse(completer, frames, args)
 

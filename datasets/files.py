@@ -46,9 +46,9 @@ def read_bytes(path: str | Path, limit: int) -> bytes:
 
 
 def read_text(path: str | Path, limit: int = MAX_TEXT_BYTES) -> str:
-    """A text file in UTF-8 of at most `limit` bytes."""
+    """A text file in UTF-8 of at most `limit` bytes, without a byte-order mark."""
     try:
-        return read_bytes(path, limit).decode("utf-8")
+        return read_bytes(path, limit).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: cannot be read (not text in UTF-8)") from None
 

@@ -27,6 +27,11 @@ MAX_PIXELS = 1 << 26
 MAX_SCANS = 100  # of a progressive JPEG; encoders write about ten, and each takes the time of all
 MAX_CHUNK = 1 << 26  # values that HDF5 unpacks at once
 IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "PPM", "BMP")
+CONVERT = {  # what is not read, and what to make of it
+    b"\x76\x2f\x31\x01": "an EXR: save its depth channel in metres as .npy, or colour as PNG",
+    b"ftyphei": "a HEIC photo: save it as PNG or JPEG",
+    b"ftypmif1": "a HEIC photo: save it as PNG or JPEG",
+}
 
 
 def read_bytes(path: str | Path, limit: int) -> bytes:
@@ -46,9 +51,14 @@ def read_bytes(path: str | Path, limit: int) -> bytes:
 
 
 def read_text(path: str | Path, limit: int = MAX_TEXT_BYTES) -> str:
-    """A text file in UTF-8 of at most `limit` bytes, without a byte-order mark."""
+    """A text file in UTF-8 of at most `limit` bytes; a byte-order mark is dropped.
+
+    UTF-16, which Windows' shells write, is read where its mark says so.
+    """
+    data = read_bytes(path, limit)
+    utf_16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
-        return read_bytes(path, limit).decode("utf-8-sig")
+        return data.decode("utf-16" if utf_16 else "utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: cannot be read (not text in UTF-8)") from None
 
@@ -87,7 +97,8 @@ def _unpack(archive: zipfile.ZipFile, name: str) -> bytes:
         return b"".join(iter(lambda: member.read(4096), b""))
 
 
-def _read_npy(path: str | Path) -> np.ndarray:
+def read_npy(path: str | Path) -> np.ndarray:
+    """The array of an .npy, of any type and shape."""
     data = read_bytes(path, 8 * MAX_PIXELS + 4096)
     if data.startswith(b"PK"):
         raise InputError(f"{path}: an .npz, not a NumPy array: give its array as .npy")
@@ -117,7 +128,7 @@ def read_rgb(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarra
 def read_depth_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A depth image as stored, of 16 bits or more, or an .npy: (H, W) of integers or floats."""
     if Path(path).suffix.lower() == ".npy":
-        raw = _read_npy(path)
+        raw = read_npy(path)
     else:
         image = open_image(path, size)
         if image.mode == "L":
@@ -131,6 +142,8 @@ def read_depth_image(path: str | Path, size: tuple[int, int] | None = None) -> n
                 "and --depth swapped?"
             )
         raw = np.array(image)
+    if raw.ndim == 3 and raw.shape[2] == 1:
+        raw = raw[..., 0]
     if raw.ndim != 2 or raw.dtype.kind not in "uif":
         raise InputError(f"{path}: depth must be (height, width) numbers, not {raw.shape}")
     return raw
@@ -139,6 +152,9 @@ def read_depth_image(path: str | Path, size: tuple[int, int] | None = None) -> n
 def open_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.Image:
     """An image, decoded whole."""
     data = read_bytes(path, MAX_IMAGE_BYTES)
+    for mark, advice in CONVERT.items():
+        if mark in data[:12]:
+            raise InputError(f"{path}: {advice}")
     try:
         if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
             raise ValueError(f"more than {MAX_SCANS} scans")

@@ -183,7 +183,7 @@ def test_pose_files(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match="pose.txt.*4x4"):
             read_pose(path)
-    path.write_bytes(b"\xff\xfe\x00")
+    path.write_bytes(b"\xff\xfe\x00")  # half a letter of UTF-16
     with pytest.raises(InputError, match="not text"):
         read_pose(path)
 
@@ -354,6 +354,24 @@ def test_wrong_image_files_are_refused(tmp_path):
     assert "object.npy" in refusal(read_depth_image, "object.npy")
     np.save(tmp_path / "cube.npy", np.zeros((2, 2, 2)))
     assert "height, width" in refusal(read_depth_image, "cube.npy")
+
+
+def test_texts_of_windows_are_read(tmp_path):
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / "camera.txt").write_text("525 525 319.5 239.5", encoding=encoding)
+        np.testing.assert_array_equal(read_intrinsics(tmp_path / "camera.txt", VGA), K525)
+
+
+def test_images_that_are_to_be_converted_first(tmp_path):
+    (tmp_path / "a.exr").write_bytes(b"\x76\x2f\x31\x01" + bytes(99))
+    (tmp_path / "a.heic").write_bytes(bytes(3) + b"\x18ftypheic" + bytes(99))
+    for read, name, advice in (
+        (read_depth_image, "a.exr", r"EXR.*\.npy"), (read_rgb, "a.heic", "HEIC.*JPEG")
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=f"{name}: an? {advice}"):
+            read(tmp_path / name)
+    np.save(tmp_path / "d.npy", metres()[..., None])
+    np.testing.assert_array_equal(read_depth_image(tmp_path / "d.npy"), metres())
 
 
 def test_a_header_that_promises_a_huge_image_is_refused_before_it_is_decoded(tmp_path):

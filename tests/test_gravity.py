@@ -185,3 +185,9 @@ def test_gravity_and_walls_of_a_real_frame_without_a_floor():
     estimate = estimate_pose(depth, NYU_INTRINSICS, height=float(scene.pose[2, 3]))
     assert angle(estimate.pose[2, :3], scene.pose[2, :3]) < 2
     assert angle(estimate.pose[:3, 2], scene.pose[:3, 2]) < 2
+
+
+def test_what_may_be_a_table_has_low_confidence():
+    """A bare level face 0.6 m below the camera, and nothing else: predict.py warns below 0.5."""
+    estimate = estimate_pose(plane_depth([0, np.cos(0.6), np.sin(0.6)], 0.6), NYU_INTRINSICS)
+    assert estimate.pose[2, 3] == pytest.approx(0.6, abs=0.02) and estimate.confidence < 0.5

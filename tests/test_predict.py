@@ -495,3 +495,28 @@ def test_integers_are_millimetres(without_tsdf, rgb, depth):
         np.testing.assert_array_equal(metres, depth)
     with pytest.raises(InputError, match="sscnet"):
         prepare_frame(rgb, encode_depth(depth), NYU_INTRINSICS, POSE)
+
+
+@pytest.mark.parametrize(
+    ("per_metre", "taken_as"), [(6553.5, "mm"), (10000, "mm"), (256, "m"), (100, "mm")]
+)
+def test_advice_on_the_unit_names_the_right_one_and_any_number(depth, per_metre, taken_as):
+    """As one of those that would fit, not as the only one: obeying must not mislead."""
+    raw = np.rint(depth * per_metre).astype(np.uint16)
+    raw[depth * per_metre > 65534] = 0
+    with pytest.raises(InputError, match="cannot say which.*--depth-unit NUMBER") as error:
+        to_metres(raw, taken_as)
+    assert f"--depth-unit {per_metre:g} (" in str(error.value)
+    metres, _ = to_metres(raw, str(per_metre))
+    assert np.abs(metres - depth)[raw > 0].max() <= 0.5 / per_metre + 1e-5
+
+
+@pytest.mark.parametrize("far", [65.535, 1000.0])
+def test_a_far_plane_is_not_measured(depth, far):
+    with_plane = depth.copy()
+    with_plane[:100] = far
+    expected = depth.copy()
+    expected[:100] = 0
+    np.testing.assert_array_equal(to_metres(with_plane).metres, expected)
+    expected[:100] = 12  # a hall's end is measured
+    np.testing.assert_array_equal(to_metres(expected).metres, expected)

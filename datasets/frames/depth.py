@@ -1,8 +1,8 @@
 """Depth images of any unit in metres, with a check against the usual mistakes.
 
 A depth image does not say its unit. What is measured indoors does: the median lies between 0.4 and
-8 m, and something is further than 1 m. A unit that contradicts this is refused, with the unit that
-fits; so are colour images, pictures of depth, and raw disparity.
+8 m, and something is further than 1 m. A unit that contradicts this is refused, with the units that
+would fit, which are often several; so are colour images, pictures of depth, and raw disparity.
 """
 
 from pathlib import Path
@@ -19,6 +19,14 @@ UNITS = {
     "sscnet": "millimetres rotated left by 3 bits, as SSCNet and SUN RGB-D write them",
 }
 _PER_METRE = {"m": 1, "mm": 1000, "tum": 5000}
+# What else is in use, to be given as a number.
+_NUMBERS = {
+    "6553.5": "1/6553.5 m, Replica's",
+    "10000": "1/10000 m",
+    "256": "1/256 m",
+    "100": "centimetres",
+}
+FAR_PLANE = 20  # metres; what is 5 times beyond all else too is where a renderer ends
 INVALID = 65535  # besides 0: what some tools write where nothing was measured
 MIN_MEASURED = 0.02  # of the pixels
 
@@ -31,7 +39,8 @@ class Depth(NamedTuple):
 def to_metres(raw: np.ndarray, unit: str | None = None, name: str | Path = "depth") -> Depth:
     """Depth in metres, of whatever unit.
 
-    raw: (H, W) numbers; 0, 65535, NaN and infinity are not measured.
+    raw: (H, W) numbers; 0, 65535, NaN and infinity are not measured, nor is a far plane: a largest
+    value beyond FAR_PLANE and 5 times beyond all else, such as 65.535 or 1000 m.
     unit: a key of UNITS, or the number of units in a metre (1000 for mm). None: metres for floats,
     millimetres for integers, refused too where the numbers speak for another unit that fits.
     Raises InputError for depths that no room has, saying which unit would fit.
@@ -42,6 +51,7 @@ def to_metres(raw: np.ndarray, unit: str | None = None, name: str | Path = "dept
     explicit = unit is not None
     unit = unit if explicit else "m" if raw.dtype.kind == "f" else "mm"
     measured = np.isfinite(raw) & (raw != 0) & (raw != INVALID)
+    measured &= ~_far_plane(raw, measured, unit, name)
     values = raw[measured]
     _check_values(values, raw.size, name)
 
@@ -49,10 +59,16 @@ def to_metres(raw: np.ndarray, unit: str | None = None, name: str | Path = "dept
     unit_name = UNITS.get(unit, f"1/{unit} m")
     others = [u for u in UNITS if u != unit and _plausible(_convert(values, u, name))]
     if not _plausible(metres):
-        fitting = "these fit: " + ", ".join(f"--depth-unit {u} ({UNITS[u]})" for u in others)
+        others += [u for u in _NUMBERS if u != unit and _plausible(_convert(values, u, name))]
+        fitting = ", ".join(
+            f"--depth-unit {u} ({(UNITS | _NUMBERS)[u]}: "
+            f"{np.median(_convert(values, u, name)):.2g} m)"
+            for u in others
+        )
         raise InputError(
             f"{name}: taken as {unit_name}, the median would be {np.median(metres):.3g} m: no "
-            f"room; {fitting if others else 'no known unit fits, is it depth at all?'}"
+            f"room; {fitting or 'no known unit'} would fit, but the depth alone cannot say which "
+            "is right: look up the camera's, and give it, or --depth-unit NUMBER (units in a metre)"
         )
     grain = _grain(values)
     if not explicit and grain in others:
@@ -71,6 +87,19 @@ def to_metres(raw: np.ndarray, unit: str | None = None, name: str | Path = "dept
     if grain in others:
         belief += f"; but the numbers look like {UNITS[grain]}"
     return Depth(depth, belief)
+
+
+def _far_plane(raw: np.ndarray, measured: np.ndarray, unit: str, name: str | Path) -> np.ndarray:
+    """Which pixels hold a renderer's far plane, (H, W) bool."""
+    values = raw[measured]
+    if not values.size:
+        return np.zeros(raw.shape, bool)
+    far = values.max()
+    nearer = values[values < far].max(initial=0)
+    # Nothing nearer is the same depth everywhere, and keeps its own message.
+    if nearer <= 0 or far < 5 * float(nearer) or _convert(far[None], unit, name)[0] < FAR_PLANE:
+        return np.zeros(raw.shape, bool)
+    return raw == far
 
 
 def _check_values(values: np.ndarray, size: int, name: str | Path) -> None:

@@ -87,10 +87,10 @@ def pose_of_faces(
     area = float(faces.areas[floor].sum())
     yaw = _yaw_of_walls(faces, gravity)
     # Half of either is ordinary: of a square metre of floor, of the faces of a room. What is nearer
-    # than 0.8 m below the camera may well be a table.
+    # than 0.8 m below the camera may well be a table: low confidence, which is below 0.5.
     confidence = min(1.0, explained / 0.5)
     if floor.any():
-        confidence *= min(1.0, area / 0.5) * (1.0 if height > 0.8 else 0.5)
+        confidence *= min(1.0, area / 0.5) * (1.0 if height > 0.8 else 0.4)
     seen = f"{area:.1f} m2 of floor seen" if floor.any() else "height as given"
     belief = (
         f"camera {height:.2f} m above the floor, tilted by {_tilt(gravity):.0f} degrees, "

@@ -50,7 +50,7 @@ def explain(error: Exception) -> str | None:
 
 def _is_first_to_say(message: str) -> bool:
     """Whether no other process that torchrun started has said this."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1" or "RANK" not in os.environ:
         return True
     from torch.distributed import DistError, TCPStore
 

@@ -17,7 +17,11 @@ PATIENCE = timedelta(minutes=15)
 
 
 def setup() -> torch.device:
-    """Join the process group if torchrun started this process; choose the device."""
+    """Join the process group if torchrun started this process; choose the device.
+
+    Raises InputError where a launcher started several processes that do not know of each other.
+    """
+    several = started_by_torchrun()
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -27,9 +31,28 @@ def setup() -> torch.device:
                 f"--nproc_per_node={torch.cuda.device_count()}"
             )
         torch.cuda.set_device(device)
-    if "WORLD_SIZE" in os.environ:
+    if several:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     return device
+
+
+def started_by_torchrun() -> bool:
+    """Judged by its variables; schedulers set some of them too. Raises InputError as setup."""
+    size, rank = (os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK"))
+    if rank.isdecimal() and size.isdecimal():
+        return True
+    copies = os.environ.get("SLURM_STEP_NUM_TASKS", "1")  # of this command, by srun
+    if copies != "1" and "SLURM_PROCID" in os.environ:
+        raise InputError(
+            f"srun started {copies} copies of this command, which do not know of each other: start "
+            "it once a machine (--ntasks-per-node=1), through torchrun (docs/SCALE.md)"
+        )
+    if size not in ("", "1"):
+        raise InputError(
+            f"WORLD_SIZE is {size}, but RANK is {rank or 'not set'}: start several processes with "
+            "torchrun (docs/SCALE.md), or unset WORLD_SIZE for one"
+        )
+    return False
 
 
 def cleanup() -> None:
@@ -113,6 +136,8 @@ def has_bf16(device: torch.device) -> bool:
     """Whether a device computes in bf16, instead of imitating it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False  # mps and others: not known
     known = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.10 has it not yet
     return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
 

@@ -3,9 +3,9 @@
 import csv
 import io
 import json
+import math
 import platform
 import re
-import resource
 import shlex
 import subprocess
 import sys
@@ -24,6 +24,11 @@ from utils import distributed
 from utils.files import remove_temporaries, write_text
 from utils.metrics import COLUMNS, protocol_rows
 from utils.pictures.curves import save_training_curves
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
 
 PROJECT = Path(__file__).parents[1]
 
@@ -96,10 +101,13 @@ def describe(cfg: EasyDict, device: torch.device) -> dict:
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """The most memory this process has held: of the GPU, or of the machine."""
+    """The most memory this process has held: of the GPU, or of the machine; NaN if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    if resource is None:
+        return math.nan
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 class RunFolder:

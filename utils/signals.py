@@ -55,4 +55,5 @@ def wait_for_main(worker: int) -> None:
     The main process needs its workers until the step is done, and ends them itself then.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))
+    if hasattr(signal, "alarm"):  # Windows has none, nor sends SIGTERM
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))

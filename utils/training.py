@@ -35,6 +35,7 @@ from utils.checkpoint import (
 from utils.evaluation import evaluate
 from utils.files import check_writable
 from utils.loading import loader_processes, training_loader, workers_of
+from utils.lock import RunLock
 from utils.progress import DelayedReadback, Progress
 from utils.run_folder import RunFolder, peak_memory_gb, score_columns
 from utils.signals import Stopped, StopSignals
@@ -127,6 +128,7 @@ class Training:
         self.saved_at = time.monotonic()
         if distributed.is_main():
             check_writable(self.path)
+            self.lock = RunLock(self.path)
             set_aside_earlier_run(self.path, checkpoint)
             folder = Path("logs") / run_name(self.path)
             self.folder = RunFolder(folder, cfg, device, checkpoint is not None)
@@ -163,6 +165,9 @@ class Training:
                     message = f"stopped by {stop.name}: {self.path} is saved, go on with --resume"
                     print(message, flush=True)
                 raise
+            finally:
+                if is_main:
+                    self.lock.release()
         distributed.barrier()
         if is_main:
             self.folder.events.close()

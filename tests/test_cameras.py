@@ -277,7 +277,7 @@ def test_rounding_is_that_of_the_published_arrays():
         (-metres(), "negative"),
         (np.full(VGA, 1500, np.uint16), "same depth"),
         (np.zeros((*VGA, 3)), r"\(height, width\)"),
-        (metres() * 1e9, "no known unit fits"),
+        (metres() * 1e9, "no known unit would fit"),
     ],
 )
 def test_depth_that_is_none_is_refused(raw, reason):

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from datasets.files import read_text
 from errors import InputError
@@ -97,6 +96,8 @@ class Trajectory:
 
 def pose_matrix(numbers: np.ndarray, path: Path) -> np.ndarray:
     """(4, 4) float32 of tx ty tz qx qy qz qw."""
+    from scipy.spatial.transform import Rotation  # takes half a second
+
     length = np.linalg.norm(numbers[3:])
     if not np.isfinite(numbers).all() or abs(length - 1) > 0.01:
         raise InputError(f"{path}: the pose of this frame was lost (no unit quaternion)")

@@ -15,6 +15,8 @@ import argparse
 import itertools
 import re
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from utils.completion import CompletedScene, SceneCompleter
     from utils.scene_map import SceneMap
 
+_WRITING = threading.Lock()  # Matplotlib draws in one thread at a time
 _SETTING = re.compile(r"[a-z_]+(\.[a-z0-9_]+)+=")
 
 
@@ -146,30 +149,39 @@ def save(
     result: "CompletedScene | SceneMap", occupied: bool, name: str, args: argparse.Namespace
 ) -> list[str]:
     """Write a scene or a map in all formats; returns a line if some have nothing to hold."""
-    for kind in args.formats:
-        if occupied or kind not in ("ply", "glb"):
-            result.save(args.output / f"{name}.{kind}", mesh=args.mesh)
+    with _WRITING:
+        for kind in args.formats:
+            if occupied or kind not in ("ply", "glb"):
+                result.save(args.output / f"{name}.{kind}", mesh=args.mesh)
     return [] if occupied else ["no voxel is occupied: nothing to write as .ply and .glb"]
 
 
 def complete_all(
     completer: "SceneCompleter", frames: list[FrameFiles], lacking: int, args: argparse.Namespace
 ) -> None:
-    """Complete the frames one by one; InputError at the end if some were refused.
+    """Complete the frames, two at once; InputError at the end if some were refused.
 
-    lacking: how many frames were refused before, as they are not whole.
+    While the network completes one, the other is read, prepared or written. lacking: how many
+    frames were refused before, as they are not whole.
     """
     total, refused = len(frames) + lacking, lacking
-    for files in tqdm(frames, disable=len(frames) == 1, unit="frame"):
+    with ThreadPoolExecutor(max_workers=2) as pool:
         try:
-            lines = complete_frame(completer, files, args)
-        except InputError as error:
-            if total == 1:
-                raise
-            refused += 1
-            tqdm.write(f"error: {files.name}: {error}", file=sys.stderr)
-        else:
-            tqdm.write("\n".join(f"{files.name}: {line}" for line in lines))
+            futures = [pool.submit(complete_frame, completer, files, args) for files in frames]
+            bar = tqdm(futures, disable=len(frames) == 1, unit="frame")
+            for files, future in zip(frames, bar, strict=True):
+                try:
+                    lines = future.result()
+                except InputError as error:
+                    if total == 1:
+                        raise
+                    refused += 1
+                    tqdm.write(f"error: {files.name}: {error}", file=sys.stderr)
+                else:
+                    tqdm.write("\n".join(f"{files.name}: {line}" for line in lines))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     print(f"written: {total - refused} of {total} frames to {args.output}")
     if refused:
         raise InputError(f"{refused} of {total} frames were refused, see above")

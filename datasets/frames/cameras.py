@@ -7,7 +7,6 @@ resampled to the nearest pixel, never interpolated, and what a wider camera meas
 x 480 pixels is kept for the TSDF. A frame of NYUv2's own camera stays as it is, bit for bit.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from constants import IMAGE_MEAN, IMAGE_SIZE, NYU_INTRINSICS
 from datasets.files import read_text
+from datasets.frames.camera_files import Camera, read_camera
 from errors import InputError
 
 # Width, height, fx, fy, cx, cy as commonly used where the own calibration is unknown; a calibration
@@ -138,49 +138,39 @@ def scale_intrinsics(
 
 
 def read_intrinsics(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
-    """Read intrinsics for images of a shape (rows, columns): (3, 3) float32, checked.
+    """Intrinsics of a file of any kind for images of a shape, without distortion: (3, 3) float32.
 
-    Text: a 3x3 matrix, or fx fy cx cy. JSON: a 3x3 matrix; {"fx", "fy", "cx", "cy"} (or ppx, ppy);
-    {"intrinsic_matrix": nine numbers by column} as of Open3D; {"K": nine numbers by row} as of ROS.
-    Where JSON has width and height too, the intrinsics are scaled to the images.
+    Raises InputError for a file that states lens distortion: see read_camera.
     """
-    text, recorded = read_text(path), shape
-    try:
-        is_json = text.lstrip().startswith(("{", "["))
-        numbers = json.loads(text) if is_json else text.replace(",", " ").split()
-        if isinstance(numbers, dict):
-            content = numbers
-            if "width" in content and "height" in content:
-                recorded = int(content["height"]), int(content["width"])
-            if "intrinsic_matrix" in content:
-                numbers = np.reshape(content["intrinsic_matrix"], (3, 3)).T
-            elif "K" in content:
-                numbers = content["K"]
-            else:
-                centre = ("cx", "cy") if "cx" in content else ("ppx", "ppy")
-                numbers = [content[key] for key in ("fx", "fy", *centre)]
-        numbers = np.asarray(numbers, dtype=np.float64).reshape(-1)
-        K = _matrix(*numbers) if numbers.size == 4 else numbers.reshape(3, 3)
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-        raise InputError(
-            f"{path}: no camera intrinsics: write a 3x3 matrix, fx fy cx cy, or JSON with fx, fy, "
-            "cx, cy"
-        ) from None
+    camera = read_camera(path)
+    if camera.lens is not None:
+        raise InputError(f"{path}: it states lens distortion: use read_camera and undistort")
+    return camera_matrix(camera, shape, path)
+
+
+def camera_matrix(
+    camera: Camera, shape: tuple[int, int], name: str | Path = "camera", crop: bool = False
+) -> np.ndarray:
+    """Intrinsics of a camera, scaled to images of a shape (rows, columns): (3, 3) float32, checked.
+
+    crop: the images are a part of the sensor's, so their centre may be anywhere.
+    """
+    recorded = camera.shape or shape
     if not _same_proportions(shape, recorded):
         raise InputError(
-            f"{path}: intrinsics of images of {recorded[1]}x{recorded[0]} pixels, and these have "
+            f"{name}: intrinsics of images of {recorded[1]}x{recorded[0]} pixels, and these have "
             f"{shape[1]}x{shape[0]}"
         )
-    return check_intrinsics(scale_intrinsics(K, recorded, shape), shape, path)
+    return check_intrinsics(scale_intrinsics(camera.K, recorded, shape), shape, name, crop)
 
 
 def check_intrinsics(
-    K: np.ndarray, shape: tuple[int, int], name: str | Path = "intrinsics"
+    K: np.ndarray, shape: tuple[int, int], name: str | Path = "intrinsics", crop: bool = False
 ) -> np.ndarray:
     """Return K as (3, 3) float32; InputError unless it is a camera of images of this shape.
 
     shape: (rows, columns). Without skew; fields of view within FIELD_OF_VIEW; the principal point
-    near the image's centre: far from it, K is that of another resolution.
+    near the image's centre unless they are a crop: far from it, K is that of another resolution.
     """
     K = np.asarray(K, dtype=np.float32)
     if K.shape != (3, 3) or not np.isfinite(K).all():
@@ -193,7 +183,7 @@ def check_intrinsics(
         )
     height, width = shape
     off = max(abs(cx - (width - 1) / 2) / width, abs(cy - (height - 1) / 2) / height)
-    if off > MAX_OFF_CENTRE:
+    if off > MAX_OFF_CENTRE and not crop:
         raise InputError(
             f"{name}: the principal point ({cx:.0f}, {cy:.0f}) is far from the centre of images of "
             f"{width}x{height} pixels: are these intrinsics of another resolution? Scale them, or "

@@ -1,0 +1,134 @@
+"""Camera files as tools write them, of one camera; where the naive reading would be wrong too."""
+
+import json
+
+import numpy as np
+import pytest
+from raw_scene import SHARED
+
+from datasets.frames.camera_files import read_camera
+from errors import InputError
+
+K = np.array([[585, 0, 320], [0, 580, 240], [0, 0, 1]], float)
+FLAT = [585, 0, 320, 0, 580, 240, 0, 0, 1]
+D = [0.1, -0.2, 0.001, 0.002, 0.03]
+ROS = """image_width: 640
+image_height: 480
+camera_matrix: {{rows: 3, cols: 3, data: [585, 0, 320, 0, 580, 240, 0, 0, 1]}}
+distortion_model: {}
+distortion_coefficients: {{rows: 1, cols: {}, data: {}}}
+"""
+OPENCV = """%YAML:1.0
+---
+camera_matrix: !!opencv-matrix
+   rows: 3
+   cols: 3
+   dt: d
+   data: [ 585., 0., 320., 0., 580., 240., 0., 0., 1. ]
+distortion_coefficients: !!opencv-matrix
+   rows: 5
+   cols: 1
+   dt: d
+   data: [ 0.1, -0.2, 0.001, 0.002, 0.03 ]
+"""
+KALIBR = """cam0:
+  camera_model: pinhole
+  distortion_coeffs: [0.1, -0.2, 0.001, 0.002]
+  distortion_model: {}
+  intrinsics: [585, 580, 320, 240]
+  resolution: [640, 480]
+"""
+PRINTED = """Intrinsic of "Color" / 640x480
+  Width: 640
+  Height: 480
+  PPX: 320
+  PPY: 240
+  Fx: 585
+  Fy: 580
+  Distortion: Inverse Brown Conrady
+  Coeffs: 0 0 0 0 0
+"""
+VGA = (480, 640)
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "fisheye", "coefficients"),
+    [
+        ("# fx fy cx cy\n585 580 320 240", None, None, ()),
+        ("585,580,320,240", None, None, ()),
+        ("[[585. 0. 320.]\n [0. 580. 240.]\n [0. 0. 1.]]", None, None, ()),
+        ("585 0 320 0\n0 580 240 0\n0 0 1 0", None, None, ()),
+        ("585 0 320 0\n0 580 240 0\n0 0 1 0\n0 0 0 1", None, None, ()),
+        (json.dumps(K.T.tolist()), None, None, ()),
+        (json.dumps({"K": K.T.reshape(-1).tolist(), "w": 640, "h": 480}), VGA, None, ()),
+        (json.dumps({"k": FLAT, "d": D, "distortion_model": "plumb_bob"}), None, False, D),
+        (json.dumps({"0": {"cam_K": FLAT}, "1": {"cam_K": FLAT}}), None, None, ()),
+        (
+            json.dumps({"fl_x": 585, "fl_y": 580, "cx": 320, "cy": 240, "w": 640, "h": 480,
+                        "k1": 0.1, "k2": -0.2, "p1": 0.001, "p2": 0.002}),
+            VGA, False, D[:4],
+        ),
+        (
+            json.dumps({"parameters": [{"extrinsic": list(range(16)), "intrinsic": {
+                "width": 640, "height": 480, "intrinsic_matrix": K.T.reshape(-1).tolist()}}]}),
+            VGA, None, (),
+        ),
+        (ROS.format("plumb_bob", 5, D), VGA, False, D),
+        (ROS.format("equidistant", 4, D[:4]), VGA, True, D[:4]),
+        (ROS.format("rational_polynomial", 8, D + D[:3]), VGA, False, D + D[:3]),
+        (OPENCV, None, False, D),
+        (KALIBR.format("radtan"), VGA, False, D[:4]),
+        (KALIBR.format("equidistant"), VGA, True, D[:4]),
+        (PRINTED, VGA, None, ()),
+        ("[ 640x480  p[320 240]  f[585 580]  Brown Conrady [0.1 -0.2 0.001 0.002 0.03] ]",
+         VGA, False, D),
+        ("fx_depth = 585\nfy_depth = 580\nmx_depth = 320\nmy_depth = 240", None, None, ()),
+        ("m_calibrationColorIntrinsic = 585 0 320 0 0 580 240 0 0 0 1 0 0 0 0 1", None, None, ()),
+        # COLMAP counts from the pixel's corner.
+        ("1 OPENCV 640 480 585 580 320.5 240.5 0.1 -0.2 0.001 0.002", VGA, False, D[:4]),
+    ],
+)  # fmt: skip
+def test_a_camera_is_read_whatever_wrote_it(text, shape, fisheye, coefficients, tmp_path):
+    (tmp_path / "camera").write_text(text)
+    camera = read_camera(tmp_path / "camera")
+    np.testing.assert_allclose(camera.K, K, atol=1e-6)
+    assert camera.shape == shape
+    assert (camera.lens and camera.lens.fisheye) == fisheye
+    kept = camera.lens.coefficients if camera.lens else ()
+    np.testing.assert_allclose(kept[: len(coefficients)], coefficients)
+    assert not any(kept[len(coefficients) :])
+
+
+def test_arrays_of_numpy(tmp_path):
+    np.save(tmp_path / "K.npy", K)
+    np.testing.assert_array_equal(read_camera(tmp_path / "K.npy").K, K)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (json.dumps({"color": {"fx": 585, "fy": 585, "cx": 320, "cy": 240},
+                     "depth": {"fx": 400, "fy": 400, "cx": 320, "cy": 240}}), "2 cameras"),
+        ("fx_color = 1170\nfy_color = 1170\nmx_color = 640\nmy_color = 480\n"
+         "fx_depth = 585\nfy_depth = 585\nmx_depth = 320\nmy_depth = 240", "colour and depth"),
+        (PRINTED + PRINTED, "several cameras"),
+        (PRINTED.replace("Coeffs: 0", "Coeffs: 0.1"), "not supported"),
+        ("1 FOV 640 480 585 580 320 240 0.9", "FOV is not supported"),
+        (json.dumps({"fx": 585, "fy": 585, "cx": 320, "cy": 240, "k4": 0.1}), "k4"),
+        ("2 1 1.4 0 0 0 1", "no camera"),
+        ("{" * 5000, "no camera"),
+        ("a: [", "no camera"),
+    ],
+)  # fmt: skip
+def test_what_is_left_open_is_asked_for(text, reason, tmp_path):
+    (tmp_path / "camera").write_text(text)
+    with pytest.raises(InputError, match=f"camera: .*{reason}"):
+        read_camera(tmp_path / "camera")
+
+
+@pytest.mark.skipif(not (SHARED / "cases").exists(), reason="needs ../shared")
+def test_the_collected_files():
+    for path in sorted((SHARED / "cases/cameras").iterdir()):
+        camera = read_camera(path)
+        assert camera.K.tolist() == [[585, 0, 320], [0, 585, 240], [0, 0, 1]], path
+        assert (camera.lens is not None) == ("dist" in path.name), path

@@ -5,10 +5,10 @@
     python predict.py --rgb frames --depth frames --intrinsics camera.json --depth-unit mm ...
     python predict.py --list frames.txt --fuse room.npz ...   # a walk with poses into one map
 
-Colour and depth must show the same view in the same size. Folders are read as pairs of files whose
-names differ in words like rgb, color and depth; --list names the pairs one a line. Writes
-NAME.npz, .ply, .glb, .png and .html for each frame; docs/YOUR_FRAME.md says what is in them, and
-docs/SEQUENCES.md what becomes of a walk.
+Colour and depth must show the same view, in the same proportions. Folders are read as pairs of
+files whose names differ in words like rgb, color and depth; --list names the pairs one a line.
+Writes NAME.npz, .ply, .glb, .png and .html for each frame; docs/YOUR_FRAME.md says what is in them,
+and docs/SEQUENCES.md what becomes of a walk.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -28,7 +29,9 @@ from config import parse_settings
 from constants import IMAGE_SIZE, NYU_INTRINSICS, SCENE_FORMATS
 from datasets.files import read_depth_image, read_rgb
 from datasets.frames import cameras
+from datasets.frames.camera_files import Camera, read_camera
 from datasets.frames.depth import UNITS, to_metres
+from datasets.frames.distortion import Lens, undistort
 from datasets.frames.finding import FrameFiles, find_frames
 from errors import InputError, exit_on_input_error
 from utils.files import check_writable
@@ -55,7 +58,8 @@ def parse_arguments() -> argparse.Namespace:
     up = "with --fuse: the direction of up in the world of the poses; default: 0 0 1"
     add("--up", nargs=3, type=float, metavar=("X", "Y", "Z"), help=up)
     add("--camera", choices=cameras.PRESETS, help="typical intrinsics and depth unit of a camera")
-    add("--intrinsics", nargs="+", metavar="FILE|fx fy cx cy", help="3x3 text, JSON, or numbers")
+    add("--intrinsics", nargs="+", metavar="FILE|fx fy cx cy", help="camera file, or numbers")
+    add("--crop", action="store_true", help="the images are a part of what --intrinsics are for")
     unit = "of the depth image, or its units in a metre; default: mm, and metres for floats"
     add("--depth-unit", metavar="|".join(UNITS) + "|NUMBER", help=unit)
     pose = "4x4 camera to world (Z up, floor at 0) or gravity's direction; default: estimated"
@@ -98,21 +102,26 @@ def check_output(frames: list[FrameFiles], args: argparse.Namespace) -> None:
     check_writable(args.output / "frame")
 
 
-def intrinsics_of(args: argparse.Namespace, shape: tuple[int, int]) -> np.ndarray:
-    """Intrinsics (3, 3) for images of this shape; without any on the command line NYUv2's."""
+def camera_of(args: argparse.Namespace, shape: tuple[int, int]) -> tuple[np.ndarray, Lens | None]:
+    """Intrinsics (3, 3) for images of this shape, and their lens; by default NYUv2's camera."""
     if args.camera:
-        return cameras.preset_intrinsics(args.camera, shape)
+        return cameras.preset_intrinsics(args.camera, shape), None
     if args.intrinsics is None:
         if shape != IMAGE_SIZE:
             raise InputError("give the camera by --camera or --intrinsics")
-        return NYU_INTRINSICS
-    if len(args.intrinsics) == 1:
-        return cameras.read_intrinsics(args.intrinsics[0], shape)
-    try:
-        fx, fy, cx, cy = map(float, args.intrinsics)
-    except ValueError:
-        raise InputError("--intrinsics: give a file, or four numbers fx fy cx cy") from None
-    return cameras.check_intrinsics([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], shape, "--intrinsics")
+        return NYU_INTRINSICS, None
+    words, name = args.intrinsics, "--intrinsics"
+    if len(words) == 1 and words[0].count(",") == 3 and not Path(words[0]).exists():
+        words = words[0].split(",")
+    if len(words) == 1:
+        name, camera = words[0], read_camera(words[0])
+    else:
+        try:
+            fx, fy, cx, cy = map(float, words)
+        except ValueError:
+            raise InputError("--intrinsics: give a file, or four numbers fx fy cx cy") from None
+        camera = Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+    return cameras.camera_matrix(camera, shape, name, args.crop), camera.lens
 
 
 def read_frame(
@@ -124,9 +133,24 @@ def read_frame(
     if unit is None and raw.dtype.kind != "f":
         unit = cameras.PRESET_DEPTH_UNITS.get(args.camera)
     depth, belief = to_metres(raw, unit, files.depth)
-    K, beliefs = intrinsics_of(args, raw.shape), [belief]
+    beliefs, sizes = [belief], [raw.shape]
     if args.camera is None and args.intrinsics is None:
         beliefs.insert(0, "camera: neither --camera nor --intrinsics given, taken as nyu")
+    if rgb.shape[:2] != raw.shape and cameras.same_proportions(rgb.shape[:2], raw.shape):
+        sizes.append(rgb.shape[:2])  # aligned, but the camera may be given for either size
+        rgb = cv2.resize(rgb, raw.shape[::-1], interpolation=cv2.INTER_AREA)
+        beliefs.append(f"{files.rgb}: taken as aligned with the depth, and resized to its size")
+    try:
+        K, lens = camera_of(args, sizes[0])
+    except InputError:
+        if len(sizes) == 1:
+            raise
+        K, lens = camera_of(args, sizes[1])
+        K = cameras.scale_intrinsics(K, sizes[1], sizes[0])
+    if lens is not None:
+        rgb, depth = undistort(rgb, depth, K, lens)
+        kind = "fisheye" if lens.fisheye else "Brown-Conrady"
+        beliefs.append(f"lens distortion ({kind}) of {args.intrinsics[0]} undone")
     return rgb, depth, K, beliefs
 
 

@@ -7,6 +7,7 @@ resampled to the nearest pixel, never interpolated, and what a wider camera meas
 x 480 pixels is kept for the TSDF. A frame of NYUv2's own camera stays as it is, bit for bit.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +15,9 @@ import cv2
 import numpy as np
 
 from constants import IMAGE_MEAN, IMAGE_SIZE, NYU_INTRINSICS
-from datasets.files import read_text
+from datasets.files import read_npy, read_text
 from datasets.frames.camera_files import Camera, read_camera
+from datasets.frames.stamps import pose_matrix
 from errors import InputError
 
 # Width, height, fx, fy, cx, cy as commonly used where the own calibration is unknown; a calibration
@@ -29,8 +31,19 @@ PRESETS = {
     ],
     "realsense-d435": [  # nominal field of view of the colour camera, to which depth is aligned
         (1280, 720, 920, 920, 639.5, 359.5),
+        (848, 480, 613, 613, 423.5, 239.5),
         (640, 480, 613, 613, 319.5, 239.5),
     ],
+    "realsense-l515": [  # likewise
+        (1280, 720, 905, 905, 639.5, 359.5),
+        (640, 480, 603, 603, 319.5, 239.5),
+    ],
+    "azure-kinect": [  # colour camera in 16:9 and 4:3, depth camera's narrow field of view
+        (1280, 720, 608, 608, 639.5, 363.5),
+        (2048, 1536, 973, 973, 1023.5, 773.5),
+        (640, 576, 504, 504, 319.5, 333.5),
+    ],
+    "iphone-lidar": [(1920, 1440, 1440, 1440, 959.5, 719.5)],  # ARKit; its depth has 256x192
     "primesense": [(640, 480, 525, 525, 319.5, 239.5)],  # Open3D, Redwood
     "tum": [(640, 480, 525, 525, 319.5, 239.5)],  # the benchmark's recommendation
     "sunrgbd": [  # its four sensors differ in image size
@@ -112,7 +125,7 @@ def preset_intrinsics(name: str, shape: tuple[int, int]) -> np.ndarray:
         raise InputError(f"--camera {name}: use one of {', '.join(PRESETS)}, or --intrinsics")
     height, width = shape
     for w, h, *numbers in sorted(PRESETS[name], key=lambda entry: entry[:2] != (width, height)):
-        if _same_proportions(shape, (h, w)):
+        if same_proportions(shape, (h, w)):
             return scale_intrinsics(_matrix(*numbers), (h, w), shape)
     sizes = ", ".join(f"{w}x{h}" for w, h, *_ in PRESETS[name])
     raise InputError(
@@ -121,7 +134,7 @@ def preset_intrinsics(name: str, shape: tuple[int, int]) -> np.ndarray:
     )
 
 
-def _same_proportions(shape: tuple[int, int], other: tuple[int, int]) -> bool:
+def same_proportions(shape: tuple[int, int], other: tuple[int, int]) -> bool:
     across, along = shape[1] * other[0], shape[0] * other[1]
     return min(other) > 0 and abs(across - along) <= 0.005 * across
 
@@ -156,7 +169,7 @@ def camera_matrix(
     crop: the images are a part of the sensor's, so their centre may be anywhere.
     """
     recorded = camera.shape or shape
-    if not _same_proportions(shape, recorded):
+    if not same_proportions(shape, recorded):
         raise InputError(
             f"{name}: intrinsics of images of {recorded[1]}x{recorded[0]} pixels, and these have "
             f"{shape[1]}x{shape[0]}"
@@ -204,14 +217,26 @@ def _matrix(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
 
 
 def read_pose(path: str | Path) -> np.ndarray:
-    """A text file of 16 or 3 numbers: (4, 4) camera to world, or (3,) gravity, float32."""
+    """A pose in a file of numbers: (4, 4) camera to world, or (3,) gravity, float32.
+
+    4x4, 3x4, or as TUM writes it, [time] tx ty tz qx qy qz qw; as text or .npy.
+    """
     try:
-        numbers = np.array(read_text(path).replace(",", " ").split(), dtype=np.float32)
+        if Path(path).suffix.lower() == ".npy":
+            numbers = np.asarray(read_npy(path), np.float64).reshape(-1)
+        else:
+            words = re.sub(r"#.*|[\[\](),;]", " ", read_text(path)).split()
+            numbers = np.array(words, dtype=np.float64)
     except ValueError:
         numbers = np.empty(0)
+    if numbers.size in (7, 8):
+        return pose_matrix(numbers[-7:], path)
+    if numbers.size == 12:
+        numbers = np.append(numbers, [0, 0, 0, 1])
     if numbers.size not in (3, 16) or not np.isfinite(numbers).all():
         raise InputError(
             f"{path}: write a 4x4 camera-to-world matrix, or the three numbers of gravity's "
             "direction in the camera's frame (x right, y down, z forward)"
         )
+    numbers = numbers.astype(np.float32)
     return numbers.reshape(4, 4) if numbers.size == 16 else numbers

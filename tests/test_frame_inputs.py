@@ -1,0 +1,92 @@
+"""What predict.py makes of a frame's files before it is completed."""
+
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.frames.cameras import preset_intrinsics, read_pose
+from datasets.frames.finding import FrameFiles
+from errors import InputError
+from predict import parse_arguments, read_frame
+
+K = np.array([[585, 0, 320], [0, 585, 240], [0, 0, 1]])
+
+
+def read(folder, monkeypatch, *words, depth=None, rgb=None):
+    """read_frame of an image whose colour is its column, and of a depth that grows with the row."""
+    if rgb is None:
+        rgb = np.repeat(np.tile(np.arange(640) // 4, (480, 1))[..., None], 3, axis=2)
+    if depth is None:
+        depth = np.tile(np.linspace(1500, 4000, 480)[:, None], (1, 640))
+    cv2.imwrite(str(folder / "rgb.png"), rgb.astype(np.uint8))
+    cv2.imwrite(str(folder / "depth.png"), depth.astype(np.uint16))
+    paths = folder / "rgb.png", folder / "depth.png"
+    command = ["predict.py", "--rgb", paths[0], "--depth", paths[1], "--pretrained_path", "x"]
+    monkeypatch.setattr(sys, "argv", [*map(str, command), *map(str, words)])
+    return read_frame(FrameFiles("frame", *paths, None), parse_arguments())
+
+
+@pytest.mark.parametrize("words", [("585,585,320,240",), ("585", "585", "320", "240")])
+def test_four_numbers(words, tmp_path, monkeypatch):
+    np.testing.assert_allclose(read(tmp_path, monkeypatch, "--intrinsics", *words)[2], K)
+
+
+@pytest.mark.parametrize("camera", ["585 585 320 240", "1184.6 1184.6 648 484"])
+def test_colour_of_another_size_with_a_camera_for_either(camera, tmp_path, monkeypatch):
+    """As ScanNet's: colour 1296x968, depth 640x480."""
+    (tmp_path / "camera.txt").write_text(camera)
+    small = np.repeat(np.tile(np.arange(640) // 4, (480, 1))[..., None], 3, axis=2)
+    large = cv2.resize(small.astype(np.uint8), (1296, 968))
+    rgb, depth, found, lines = read(
+        tmp_path, monkeypatch, "--intrinsics", tmp_path / "camera.txt", rgb=large
+    )
+    assert rgb.shape == (480, 640, 3) and depth.shape == (480, 640)
+    np.testing.assert_allclose(found, K, atol=3)  # 968 rows are not quite 1296 * 3 / 4
+    assert abs(rgb[240, :, 0].astype(int) - np.arange(640) // 4).max() <= 2
+    assert any("resized" in line for line in lines)
+
+
+def test_lens_distortion_is_undone_and_said(tmp_path, monkeypatch):
+    (tmp_path / "camera.json").write_text(
+        '{"width": 640, "height": 480, "K": [585, 0, 320, 0, 585, 240, 0, 0, 1], '
+        '"distortion_model": "plumb_bob", "D": [0.1, 0, 0, 0, 0]}'
+    )
+    rgb, _, _, lines = read(tmp_path, monkeypatch, "--intrinsics", tmp_path / "camera.json")
+    x = (400 - 320) / 585
+    u = 320 + 585 * x * (1 + 0.1 * x**2)  # where the lens saw what belongs to column 400, row 240
+    assert abs(int(rgb[240, 400, 0]) - u / 4) <= 1
+    assert any("Brown-Conrady" in line for line in lines)
+
+
+def test_a_crop_is_to_be_said(tmp_path, monkeypatch):
+    words = "--intrinsics", "585,585,120,240"
+    with pytest.raises(InputError, match="far from the centre"):
+        read(tmp_path, monkeypatch, *words)
+    assert read(tmp_path, monkeypatch, *words, "--crop")[2][0, 2] == 120
+
+
+def test_poses_as_tools_write_them(tmp_path):
+    half = np.sqrt(0.5)  # a quarter turn about z
+    expected = np.array([[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]], np.float32)
+    path = tmp_path / "pose.txt"
+    for numbers in (
+        expected.ravel(),
+        expected[:3].ravel(),
+        [1, 2, 3, 0, 0, half, half],
+        [1305031102.1, 1, 2, 3, 0, 0, half, half],
+    ):
+        path.write_text("# a pose\n" + " ".join(map(str, numbers)))
+        np.testing.assert_allclose(read_pose(path), expected, atol=1e-6)
+    np.save(tmp_path / "pose.npy", expected)
+    np.testing.assert_allclose(read_pose(tmp_path / "pose.npy"), expected)
+    path.write_text("-inf " * 16)
+    with pytest.raises(InputError, match="pose.txt"):
+        read_pose(path)
+
+
+def test_presets_know_their_cameras_sizes():
+    assert preset_intrinsics("realsense-d435", (480, 848))[0, 2] == pytest.approx(423.5)
+    arkit = preset_intrinsics("iphone-lidar", (192, 256))
+    assert arkit[0, 0] == pytest.approx(192)

@@ -34,7 +34,7 @@ DEFAULTS = {
         "encoder": "mit_b2",  # of the 2DNet: a name of segmentation-models-pytorch
         "pretrained": "checkpoint/mit_b2.pth",  # its weights: a file, imagenet (download), none
         "freeze_encoder": True,  # train everything but the 2D encoder
-        "head": "segformer",  # of the 2DNet: segformer, or sketch for the paper's ResNet50
+        "head": "segformer",  # of the 2DNet: segformer, sketch (the paper's ResNet50), segmenter
         "image_scale": 1.0,  # the image is resized by it before the 2D encoder
         "width": 256,  # feature width f of the 2D head and the 3D networks
         "stem": 64,  # channels of the TSDF stem
@@ -76,7 +76,7 @@ DEFAULTS = {
 CHOICES = {
     "data.input": ("", "tsdf", "tsdf_cad"),
     "data.photometric": ("original", "standard"),
-    "model.head": ("segformer", "sketch"),
+    "model.head": ("segformer", "sketch", "segmenter"),
     "train.precision": ("fp32", "bf16", "fp16", "auto"),
 }
 

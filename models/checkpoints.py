@@ -134,7 +134,8 @@ def model_settings(state: dict[str, Tensor]) -> dict | None:
         and shapes.get("tsdf_net.unet.up1.0.weight") == (2 * width, width, 3, 3, 3)
     ):
         return None
-    head = "sketch" if "net_2d.head.reduce.0.weight" in state else "segformer"
+    signs = {"reduce.0.weight": "sketch", "classes.weight": "segmenter"}
+    head = next((signs[key] for key in signs if f"net_2d.head.{key}" in state), "segformer")
     return {"width": width, "stem": stem, "head": head}
 
 

@@ -4,11 +4,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from easydict import EasyDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from errors import InputError, one_line
 from models.checkpoints import load_strictly, renamed
-from models.image_net import SKETCH_ENCODERS, Net2D, library_encoder
+from models.image_net import SKETCH_ENCODERS, Net2D, SegmenterHead, library_encoder
 from models.safe_load import read_file
 from models.wrappings import part_of, state_of
 
@@ -55,8 +55,8 @@ def names_a_file(pretrained: str) -> bool:
     return pretrained.endswith(suffixes) or "/" in pretrained or "\\" in pretrained
 
 
-def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
-    """Fill the encoder `name` of a Net2D with pretrained weights.
+def load_pretrained_encoder(net: Net2D | nn.Module, name: str, pretrained: str) -> None:
+    """Fill the encoder `name` of a Net2D with pretrained weights; of a segmenter, decoder too.
 
     pretrained: a file (SegFormer's mit_b*.pth, torchvision's or 3D-Sketch's ResNet50, or any in
     which the names of the encoder's entries are found, under one prefix), the name of weights that
@@ -74,7 +74,14 @@ def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
         if name.startswith("tu-"):
             state = {f"model.{key}": value for key, value in state.items()}
         load_strictly(net.encoder, state, pretrained)
+        if isinstance(getattr(net, "head", None), SegmenterHead):
+            _load_decoder(net.head, pretrained)
         return
+    if isinstance(getattr(net, "head", None), SegmenterHead):
+        raise InputError(
+            f"model.pretrained={pretrained}: model.head=segmenter keeps a trained decoder: give a "
+            "file of runs/pretrain_encoder.py"
+        )
     try:
         weights = True if name.startswith("tu-") else pretrained
         encoder = library_encoder(name, weights=weights)
@@ -84,3 +91,10 @@ def load_pretrained_encoder(net: Net2D, name: str, pretrained: str) -> None:
             f"downloaded ({one_line(error)}); give a file, or none"
         ) from error
     load_strictly(net.encoder, encoder.state_dict(), f"model.pretrained={pretrained}")
+
+
+def _load_decoder(head: SegmenterHead, path: str) -> None:
+    state = state_of(read_file(path), path)
+    for prefix, part in (("decoder.", head.decoder), ("segmentation_head.0.", head.classes)):
+        own = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+        load_strictly(part, own, path)

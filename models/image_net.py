@@ -10,6 +10,7 @@ from constants import IMAGE_SIZE, NUM_CLASSES
 from errors import InputError, one_line
 from models.recompute import Recomputed
 
+SEGMENTER_WIDTH, SEGMENTER_CLASSES = 64, 39  # of what runs/pretrain_encoder.py trains
 SKETCH_ENCODERS = ("tu-resnet50s", "resnet50")  # deep stem as in 3D-Sketch; torchvision's stem
 
 
@@ -102,13 +103,57 @@ class SketchHead(nn.Module):
         return feature, self.classifier(feature)
 
 
+class SegmenterHead(nn.Module):
+    """Decoder and classifier of a UPerNet that was trained to segment images, and a layer on both.
+
+    What runs/pretrain_encoder.py learnt from labelled images stays whole: the decoder's features
+    and the 39 class probabilities of NYU-40 become the features of the 2DNet. Decoder and `classes`
+    are frozen.
+    """
+
+    feature_align_corners = False
+    logits_align_corners = True
+
+    def __init__(self, channels: list[int], width: int) -> None:
+        from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
+
+        super().__init__()
+        # The two finest levels, which the decoder leaves out, are none.
+        self.decoder = UPerNetDecoder([0, 0, *channels], decoder_channels=SEGMENTER_WIDTH)
+        self.classes = nn.Conv2d(SEGMENTER_WIDTH, SEGMENTER_CLASSES, 1)
+        self.fuse = nn.Sequential(
+            nn.Conv2d(SEGMENTER_WIDTH + SEGMENTER_CLASSES, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+        self.classifier = nn.Conv2d(width, NUM_CLASSES, 1)
+        self.decoder.requires_grad_(False)
+        self.classes.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "SegmenterHead":
+        super().train(mode)
+        self.decoder.eval()
+        return self
+
+    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """As SegFormerHead."""
+        x = self.decoder([None, None, *levels])
+        probabilities = self.classes(x).softmax(dim=1).to(x.dtype)
+        feature = self.fuse(torch.cat([x, probabilities], dim=1))
+        return feature, self.classifier(feature)
+
+
+HEADS = {"segformer": SegFormerHead, "sketch": SketchHead, "segmenter": SegmenterHead}
+
+
 class Net2D(nn.Module):
     """2DNet (paper section 3.1): image to a feature map and a logit map of lower resolution.
 
     Image (B, 3, 480, 640), ImageNet-normalised RGB -> features (B, f, h, w), logits (B, 12, h, w).
 
-    encoder is a name of segmentation-models-pytorch; head "segformer", or "sketch" for the paper's
-    ResNet50 (`tu-resnet50s` or `resnet50`); the image is resized by image_scale before the encoder.
+    encoder is a name of segmentation-models-pytorch; head "segformer", "sketch" for the paper's
+    ResNet50 (`tu-resnet50s` or `resnet50`), or "segmenter"; the image is resized by image_scale
+    before the encoder.
     With `freeze`, the head is trained alone. As in the paper, a frozen encoder's stochastic depth
     stays active in training. Its batch norms use their running statistics, but for the sketch head,
     where they are updated as in 3D-Sketch.
@@ -120,7 +165,7 @@ class Net2D(nn.Module):
         super().__init__()
         self.encoder = _sketch_resnet50(encoder) if head == "sketch" else _encoder(encoder)
         channels = list(self.encoder.out_channels)[-4:]
-        self.head = {"segformer": SegFormerHead, "sketch": SketchHead}[head](channels, width)
+        self.head = HEADS[head](channels, width)
         self.freeze = freeze
         self.image_scale = image_scale
         self.encoder.requires_grad_(not freeze)

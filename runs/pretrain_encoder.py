@@ -5,14 +5,16 @@
         --validate model.pretrained=checkpoint/mobilenet_v2-b0353104.pth \\
         data.root=data/NYU_validation
 
-These commands made the encoder that comes with the repository. It started from the ImageNet weights
-of torchvision, whose file https://download.pytorch.org/models/mobilenet_v2-b0353104.pth is not part
-of the repository; model.pretrained=imagenet lets segmentation-models-pytorch download its own copy.
+These commands made the encoder that the networks of the repository start from. It started from the
+ImageNet weights of torchvision, whose file
+https://download.pytorch.org/models/mobilenet_v2-b0353104.pth is not part of the repository;
+model.pretrained=imagenet lets segmentation-models-pytorch download its own copy.
 
 --labels: a folder of 0003.png ... for the images of data.root's training split, 480x640, 8 bits:
 the NYU-40 class (Gupta et al., CVPR 2013) minus 1, and 39 for "other" and unlabelled, which are
 ignored; they are made of NYUv2's own labels, and are not part of the repository. The decoder (one
-linear layer a level, as in 2DNet's head) is thrown away. With --validate, mean IoU on the test
+linear layer a level, as in 2DNet's head) is thrown away; with model.head=segmenter it is a UPerNet,
+which sees context, and the file holds it too, for that head. With --validate, mean IoU on the test
 split of data.root is printed after each epoch, whose labels must then be in the folder as well.
 
 One-cycle AdamW; crops of half to all of the image, flips, colours; classes weighted by the inverse
@@ -40,11 +42,12 @@ from datasets.files import open_image
 from datasets.nyu import SceneFiles, find_scenes, read_image
 from errors import InputError, exit_on_input_error
 from models.encoder_weights import load_pretrained_encoder
+from models.image_net import SEGMENTER_CLASSES, SEGMENTER_WIDTH
 from utils.distributed import autocast
 from utils.files import atomic_file, check_writable
 from utils.metrics import class_ratios, confusion_matrix
 
-NUM_CLASSES = 39
+NUM_CLASSES = SEGMENTER_CLASSES
 IGNORE_INDEX = 39
 STRIDE = 4  # of the decoder's map: every fourth label in each direction is used
 BATCH_SIZE = 8
@@ -135,10 +138,12 @@ def main() -> None:
         scenes = find_scenes(cfg.data.root, "test")
         validation = DataLoader(LabelledImages(scenes, args.labels, transforms(size, False)))
 
-    model = smp.Segformer(
-        cfg.model.encoder, encoder_weights=None, decoder_segmentation_channels=128,
-        classes=NUM_CLASSES, upsampling=1,
-    )  # fmt: skip
+    keeps_decoder = cfg.model.head == "segmenter"
+    common = {"encoder_weights": None, "classes": NUM_CLASSES, "upsampling": 1}
+    if keeps_decoder:
+        model = smp.UPerNet(cfg.model.encoder, decoder_channels=SEGMENTER_WIDTH, **common)
+    else:
+        model = smp.Segformer(cfg.model.encoder, decoder_segmentation_channels=128, **common)
     model.requires_divisible_input_shape = False  # this decoder takes 240x320 as it is
     load_pretrained_encoder(model, cfg.model.encoder, cfg.model.pretrained)
     model.to(device, memory_format=torch.channels_last)
@@ -167,7 +172,7 @@ def main() -> None:
         if args.validate:
             line += f", mean IoU {mean_iou(model, validation, device, precision):.1f}"
         print(line, flush=True)
-        state = model.encoder.state_dict()
+        state = (model if keeps_decoder else model.encoder).state_dict()
         with atomic_file(args.out) as file:  # kernels in fp16: small enough to be given away
             torch.save({k: v.half() if v.ndim > 1 else v for k, v in state.items()}, file)
 

@@ -132,3 +132,23 @@ def test_the_collected_files():
         camera = read_camera(path)
         assert camera.K.tolist() == [[585, 0, 320], [0, 585, 240], [0, 0, 1]], path
         assert (camera.lens is not None) == ("dist" in path.name), path
+
+
+def test_colour_and_depth_of_one_file_that_differ_are_asked_for(tmp_path):
+    path = tmp_path / "info.txt"
+    colour = "m_calibrationColorIntrinsic = 1170 0 648 0 0 1170 484 0 0 0 1 0 0 0 0 1\n"
+    depth = "m_calibrationDepthIntrinsic = 577 0 318 0 0 577 242 0 0 0 1 0 0 0 0 1\n"
+    path.write_text(colour + depth)
+    with pytest.raises(InputError, match="colour and depth that differ"):
+        read_camera(path)
+    path.write_text(depth)
+    assert read_camera(path).K[0, 0] == 577
+
+
+def test_references_that_stand_for_a_billion_are_refused(tmp_path):
+    path = tmp_path / "camera.yaml"
+    lines = ["a0: &a0 [1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    path.write_text("\n".join(lines))
+    with pytest.raises(InputError, match="camera.yaml"):
+        read_camera(path)

@@ -153,3 +153,30 @@ def test_an_unfrozen_encoder_learns():
 def test_presets_build():
     for preset in ("nyu_small", "debug", "nyu_resnet50"):
         build_model(load_config(f"configs/{preset}.yaml").model)
+
+
+def test_a_segmenter_keeps_what_it_learnt(tmp_path):
+    """Its class probabilities are those of the network that runs/pretrain_encoder.py trains."""
+    torch.manual_seed(0)
+    trained = smp.UPerNet(
+        "mobilenet_v2", encoder_weights=None, decoder_channels=64, classes=39, upsampling=1
+    )
+    trained.requires_divisible_input_shape = False
+    path = tmp_path / "trained.pth"
+    torch.save(trained.state_dict(), path)
+    ours = net("mobilenet_v2", head="segmenter")
+    load_pretrained_encoder(ours, "mobilenet_v2", str(path))
+    image, fused = torch.rand(2, 3, 64, 96), []
+    ours.head.fuse.register_forward_pre_hook(lambda _, inputs: fused.append(inputs[0]))
+    feature, logits = ours.train()(image)
+    with torch.no_grad():
+        expected = trained.eval()(image).softmax(dim=1)
+    torch.testing.assert_close(fused[0][:, 64:], expected)
+    assert feature.shape[2:] == logits.shape[2:] == (16, 24)
+    logits.sum().backward()
+    assert {n for n, p in ours.named_parameters() if p.grad is not None} == {
+        "head.fuse.0.weight", "head.fuse.1.weight", "head.fuse.1.bias",
+        "head.classifier.weight", "head.classifier.bias",
+    }  # fmt: skip
+    with pytest.raises(InputError, match="segmenter keeps a trained decoder"):
+        load_pretrained_encoder(ours, "mobilenet_v2", "imagenet")

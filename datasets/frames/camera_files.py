@@ -21,6 +21,7 @@ from errors import InputError
 
 _MATRICES = ("intrinsicmatrix", "cameramatrix", "camk", "k", "intrinsics", "intrinsic")
 _MATRICES += ("mcolorintrinsic", "mcalibrationcolorintrinsic")
+_MATRICES += ("mdepthintrinsic", "mcalibrationdepthintrinsic")
 _FOCAL = (("fx", "fy"), ("flx", "fly"), ("fxcolor", "fycolor"), ("fxdepth", "fydepth"))
 _CENTRE = (("cx", "cy"), ("ppx", "ppy"), ("mxcolor", "mycolor"), ("mxdepth", "mydepth"))
 _SIZES = (("width", "height"), ("w", "h"), ("imagewidth", "imageheight"))
@@ -105,10 +106,19 @@ def _stated(text: str, path: str | Path) -> Iterator[Camera]:
     else:
         text = re.sub(r"^%YAML.*$|!!opencv-matrix", "", text, flags=re.M)
         try:
-            content = yaml.safe_load(text)
+            content = yaml.load(text, _Loader)
         except yaml.YAMLError:
             content = None
         yield from _walk(content if isinstance(content, dict) else dict(_PAIR.findall(text)), path)
+
+
+class _Loader(yaml.SafeLoader):
+    """Without references: a few lines of them can stand for a billion values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("references (*name) are not read")
+        return super().compose_node(parent, index)
 
 
 def _colmap(row: list[str], path: str | Path) -> Camera:
@@ -160,7 +170,7 @@ def _camera(flat: dict, path: str | Path) -> Camera | None:
     focal = next(((flat[a], flat[b]) for a, b in _FOCAL if a in flat and b in flat), None)
     centre = next(((flat[a], flat[b]) for a, b in _CENTRE if a in flat and b in flat), None)
     matrix = next((_data(flat[k]) for k in _MATRICES if _data(flat.get(k)) is not None), None)
-    if "fxcolor" in flat and "fxdepth" in flat and _differ(flat, "fxcolor", "fxdepth"):
+    if any(_differ(flat, key, key.replace("color", "depth")) for key in flat if "color" in key):
         raise InputError(
             f"{path}: cameras of colour and depth that differ: give fx fy cx cy of the one to "
             "which the images are aligned"
@@ -193,8 +203,11 @@ def _numeric(words: list[str]) -> bool:
     return all(re.fullmatch(r"[-+.\deE]+", word) for word in words)
 
 
-def _differ(flat: dict, a: str, b: str) -> bool:
-    return abs(float(flat[a]) - float(flat[b])) > 1e-3 * abs(float(flat[a]))
+def _differ(flat: dict, colour: str, depth: str) -> bool:
+    """Whether ScanNet's info.txt has other numbers for the depth camera."""
+    if depth not in flat or not (words := str(flat[colour]).split()) or not _numeric(words):
+        return False
+    return not np.allclose(*(np.float64(str(flat[key]).split()) for key in (colour, depth)), 1e-3)
 
 
 def _lens_of(flat: dict, path: str | Path) -> Lens | None:

@@ -171,10 +171,7 @@ def open_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.I
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise InputError(
-            f"{path}: not an image ({', '.join(IMAGE_FORMATS)}); convert others first: HEIC to "
-            "PNG, depth in EXR to .npy or a 16-bit PNG"
-        ) from None
+        raise InputError(f"{path}: not an image ({', '.join(IMAGE_FORMATS)})") from None
     except Exception as error:  # each image format of the library raises its own types
         raise InputError(
             f"{path}: not an image, or damaged ({one_line(error)}); get it again"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from errors import InputError, one_line
 from models.checkpoints import load_strictly, renamed
-from models.image_net import SKETCH_ENCODERS, Net2D, SegmenterHead, library_encoder
+from models.image_net import SKETCH_ENCODERS, SegmenterHead, library_encoder
 from models.safe_load import read_file
 from models.wrappings import part_of, state_of
 
@@ -26,12 +26,13 @@ DEEP_STEM = {
 }
 
 
-def _read_encoder_file(path: str, names: Collection[str]) -> dict[str, Tensor]:
-    """A file's weights under the names of its network, without wrapping or classifier.
+def _encoder_part(state: dict[str, Tensor], names: Collection[str], path: str) -> dict[str, Tensor]:
+    """An encoder's weights under the names of its network, without wrapping or classifier.
 
-    names: some or all entries of the encoder, which may be but a part of what the file holds.
+    state: all that a file holds, of which the encoder may be but a part; names: some or all of the
+    encoder's entries.
     """
-    state = part_of(state_of(read_file(path), path), names.__contains__, path)
+    state = part_of(state, names.__contains__, path)
     return {key: value for key, value in state.items() if not key.startswith(CLASSIFIER_KEYS)}
 
 
@@ -43,9 +44,10 @@ def stem_of_weights(cfg: EasyDict) -> str:
     """
     if cfg.encoder not in SKETCH_ENCODERS or not Path(cfg.pretrained).is_file():
         return cfg.encoder
-    state = _read_encoder_file(cfg.pretrained, RESNET_ENTRIES)
+    path = cfg.pretrained
+    state = _encoder_part(state_of(read_file(path), path), RESNET_ENTRIES, path)
     if "conv1.weight" not in state:
-        raise InputError(f"{cfg.pretrained} has no conv1.weight: not a ResNet50's weights")
+        raise InputError(f"{path} has no conv1.weight: not a ResNet50's weights")
     return "resnet50" if state["conv1.weight"].shape[-1] == 7 else "tu-resnet50s"
 
 
@@ -55,29 +57,33 @@ def names_a_file(pretrained: str) -> bool:
     return pretrained.endswith(suffixes) or "/" in pretrained or "\\" in pretrained
 
 
-def load_pretrained_encoder(net: Net2D | nn.Module, name: str, pretrained: str) -> None:
-    """Fill the encoder `name` of a Net2D with pretrained weights; of a segmenter, decoder too.
+def load_pretrained_encoder(net: nn.Module, name: str, pretrained: str) -> None:
+    """Fill the encoder `name` of a network with pretrained weights; of a SegmenterHead all of it.
 
-    pretrained: a file (SegFormer's mit_b*.pth, torchvision's or 3D-Sketch's ResNet50, or any in
-    which the names of the encoder's entries are found, under one prefix), the name of weights that
-    segmentation-models-pytorch downloads (`imagenet`), or `none`.
+    net: a Net2D, or a network of segmentation-models-pytorch; pretrained: a file (SegFormer's
+    mit_b*.pth, torchvision's or 3D-Sketch's ResNet50, or any in which the names of the encoder's
+    entries are found, under one prefix), the name of weights that segmentation-models-pytorch
+    downloads (`imagenet`), or `none`.
     """
     if pretrained == "none":
         return
+    head = getattr(net, "head", None)
+    keeps_decoder = isinstance(head, SegmenterHead)
     if names_a_file(pretrained):
         names = net.encoder.state_dict().keys()
         if name.startswith("tu-"):  # within another module
             names = {key.removeprefix("model.") for key in names}
-        state = _read_encoder_file(pretrained, names)
+        whole = state_of(read_file(pretrained), pretrained)
+        state = _encoder_part(whole, names, pretrained)
         if "conv3.weight" in state:
             state = {renamed(key, DEEP_STEM): value for key, value in state.items()}
         if name.startswith("tu-"):
             state = {f"model.{key}": value for key, value in state.items()}
         load_strictly(net.encoder, state, pretrained)
-        if isinstance(getattr(net, "head", None), SegmenterHead):
-            _load_decoder(net.head, pretrained)
+        if keeps_decoder:
+            _load_decoder(head, whole, pretrained)
         return
-    if isinstance(getattr(net, "head", None), SegmenterHead):
+    if keeps_decoder:
         raise InputError(
             f"model.pretrained={pretrained}: model.head=segmenter keeps a trained decoder: give a "
             "file of runs/pretrain_encoder.py"
@@ -93,8 +99,7 @@ def load_pretrained_encoder(net: Net2D | nn.Module, name: str, pretrained: str) 
     load_strictly(net.encoder, encoder.state_dict(), f"model.pretrained={pretrained}")
 
 
-def _load_decoder(head: SegmenterHead, path: str) -> None:
-    state = state_of(read_file(path), path)
+def _load_decoder(head: SegmenterHead, state: dict[str, Tensor], path: str) -> None:
     for prefix, part in (("decoder.", head.decoder), ("segmentation_head.0.", head.classes)):
         own = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
         load_strictly(part, own, path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import predict
 from config import load_config
 from models import build_model
 from models.checkpoints import load_weights
@@ -97,3 +98,19 @@ def golden_batch():
         }
 
     return make
+
+
+@pytest.fixture
+def run_predict(monkeypatch, capsys):
+    """`run_predict(*words)`: predict.py's main in this process; (exit status, stdout, stderr)."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, words)])
+        status = 0
+        try:
+            predict.main()
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return run

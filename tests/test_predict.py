@@ -2,7 +2,6 @@
 
 import functools
 import re
-import sys
 from dataclasses import replace
 
 import cv2
@@ -15,7 +14,6 @@ from make_nyu import make_nyu_root
 from raw_scene import NYU, REAL_BIN, REAL_DEPTH, camera_pose, needs_real_data, room_frame
 from scipy.ndimage import binary_dilation
 
-import predict
 from constants import CLASS_COLORS, NO_PIXEL
 from datasets.frames.depth import to_metres
 from datasets.geometry import NYU_INTRINSICS, Frame, grid_origin
@@ -86,7 +84,7 @@ def read_once():
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, checkpoint, read_once):
+def run(monkeypatch, run_predict, checkpoint, read_once):
     """`run(*words)`: predict.py on that checkpoint; (exit status, stdout, error lines)."""
 
     def from_checkpoint(path, device, overrides):
@@ -96,13 +94,7 @@ def run(monkeypatch, capsys, checkpoint, read_once):
 
     def run(*words, weights=None):
         words = ["--pretrained_path", weights or checkpoint(), "--device", "cpu", *words]
-        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, words)])
-        status = 0
-        try:
-            predict.main()
-        except SystemExit as stop:
-            status = stop.code
-        out, err = capsys.readouterr()
+        status, out, err = run_predict(*words)
         errors = [line for line in err.splitlines() if line.startswith(("error: ", "usage: "))]
         return status, out, errors
 

@@ -117,7 +117,7 @@ def completer():
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, completer):
+def run(monkeypatch, run_predict, completer):
     """`run(*words)`: predict.py without a network; (exit status, stdout, errors).
 
     Of a TSDF of zeros: only what was measured is known, and a second is saved a frame.
@@ -128,13 +128,7 @@ def run(monkeypatch, capsys, completer):
 
     def run(*words):
         words = ["--pretrained_path", "x", "--depth-unit", "mm", *words]
-        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, words)])
-        status = 0
-        try:
-            predict.main()
-        except SystemExit as stop:
-            status = stop.code
-        out, err = capsys.readouterr()
+        status, out, err = run_predict(*words)
         return (
             status,
             out,

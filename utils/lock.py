@@ -51,6 +51,6 @@ def _is_another_that_runs(number: int) -> bool:
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # someone else's
-        return True
+    except PermissionError:
+        pass  # it is someone else's
     return True

@@ -86,10 +86,7 @@ def find_frames(
         reason = f" ({refused[0]})" if refused else ""
         raise InputError(f"{listing or rgb[0]}: no complete frame{reason}")
     names = _unique_names([pair.rgb for pair in pairs])
-    frames = [
-        FrameFiles(name, pair.rgb, pair.depth, pair.pose)
-        for name, pair in zip(names, pairs, strict=True)
-    ]
+    frames = [FrameFiles(n, p.rgb, p.depth, p.pose) for n, p in zip(names, pairs, strict=True)]
     return FoundFrames(frames, refused, notes)
 
 

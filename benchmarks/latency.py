@@ -4,13 +4,17 @@
         [--device cpu] [--threads 2] [--rounds 9] [key.sub=value ...]
 
 The frame is a generated room with sensor noise, 640x480. Medians over the rounds, after one that
-does not count; reading the images and writing the files are not part of the call, and follow.
+does not count; reading the images and writing the files are not part of the call, and follow. Last
+comes predict.py as a command: on one frame, and what each further frame of a folder adds.
 """
 
 import argparse
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -35,6 +39,18 @@ from datasets.tsdf import tsdf_from_depth
 from datasets.voxels import mapping_from_depth
 from errors import exit_on_input_error
 from utils.completion import SceneCompleter
+
+FURTHER_FRAMES = 16
+
+
+def command(*words: object) -> tuple[float, float]:
+    """Seconds of clock and of CPU that predict.py takes with these arguments."""
+    script, before = Path(__file__).resolve().parents[1] / "predict.py", os.times()
+    start = time.perf_counter()
+    subprocess.run([sys.executable, script, *map(str, words)], check=True, capture_output=True)
+    after = os.times()
+    cpu = after.children_user + after.children_system
+    return time.perf_counter() - start, cpu - before.children_user - before.children_system
 
 
 @exit_on_input_error
@@ -72,12 +88,28 @@ def main() -> None:
     timed("network, softmax and labels", lambda: completer.complete(frame))
     scene = completer.complete(frame)
     with tempfile.TemporaryDirectory() as folder:
-        rgb_path, depth_path = Path(folder) / "rgb.png", Path(folder) / "depth.png"
+        frames = Path(folder) / "frames"
+        frames.mkdir()
+        rgb_path, depth_path = frames / "rgb.png", frames / "depth.png"
         cv2.imwrite(str(rgb_path), rgb[..., ::-1])
         cv2.imwrite(str(depth_path), np.rint(depth * 1000).astype(np.uint16))
         timed("reading both PNGs", lambda: (read_rgb(rgb_path), read_depth_image(depth_path)))
         for kind in SCENE_FORMATS:
             timed(f"writing .{kind}", partial(scene.save, Path(folder) / f"scene.{kind}"))
+
+        words = "--rgb", frames, "--depth", frames, "--device", completer.device
+        words += "--depth-unit", "mm", "--pretrained_path", args.pretrained_path, "--formats", "npz"
+        words += "--output", Path(folder) / "out", *args.overrides
+        one = command(*words)
+        for path in (rgb_path, depth_path):
+            for i in range(FURTHER_FRAMES):
+                shutil.copy(path, path.with_stem(f"{i}_{path.stem}"))
+        rate = FURTHER_FRAMES / (command(*words)[0] - one[0])
+        print()
+        print_header(["predict.py as a command", ""])
+        print_row("`--help`, seconds of CPU", f"{command('--help')[1]:.2f}")
+        print_row("one frame as .npz, seconds of clock, of CPU", "{:.1f}, {:.1f}".format(*one))
+        print_row("a folder as .npz, frames a second once it runs", f"{rate:.1f}")
 
 
 if __name__ == "__main__":

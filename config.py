@@ -42,6 +42,7 @@ DEFAULTS = {
     "loss": {
         "label_smoothing": 0.2,  # of both cross-entropies
         "class_balance": 0.0,  # of both: inverse class frequency to this power weighs a voxel
+        "free_space": 0.0,  # weight of empty voxels without label_weight; 0: none there is learnt
         "weight_3d": 1.0,  # cross-entropy of the voxels
         "weight_2d": 0.25,  # cross-entropy of the mapped pixels
         "weight_kd_t": 0.25,  # KD-T: TSDF features
@@ -89,6 +90,7 @@ RANGES = {
     "model.stem": (1, 4096),
     "loss.label_smoothing": (0, 1),
     "loss.class_balance": (0, 1),
+    "loss.free_space": (0, 1),
     "train.epochs": (1, 10**6),
     "train.batch_size": (1, 10**6),
     "train.accumulate": (1, 10**6),

@@ -7,7 +7,8 @@ Inputs, of one frame:
     mapping  (1, 60, 36, 60) int64, pixel v * 640 + u of a voxel, 307200 none
     tsdf     (1, 1, 60, 36, 60) float32 in [-1, 1]
 Output: logits (1, 12, 60, 36, 60) float32, of the classes of constants.py. prepare_frame of
-datasets/frames/frame.py makes the inputs from a frame of any camera, and known_labels the labels.
+datasets/frames/frame.py makes the inputs from a frame of any camera, and known_labels of
+datasets/voxels.py the labels.
 
 The file is written only if no logit differs by more than 1e-4. Needs onnx, onnxscript and
 onnxruntime.

@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 from config import parse_settings
+from constants import IGNORE_INDEX
 from errors import InputError, exit_on_input_error
 
 
@@ -65,16 +66,19 @@ def main() -> None:
     exhibits = []
 
     def dump(name: str, labels: torch.Tensor, batch: dict) -> None:
-        if name in dumped:
-            # As in the original, a voxel outside the evaluated region is shown empty.
-            shown = torch.where(batch["label_weight"][0], labels, 0)
-            if not write_ply(output / f"{name}.ply", shown.cpu().numpy()):
-                print(f"{name}: no occupied voxel predicted, no PLY written")
+        where = batch["label_weight"][0]
+        if everywhere:
+            labels, where = batch["known"][0], batch["known"][0] != IGNORE_INDEX
+        # As in the original, a voxel outside the evaluated region is shown empty.
+        shown, where = torch.where(where, labels, 0).cpu().numpy(), where.cpu().numpy()
+        if name in dumped and not write_ply(output / f"{name}.ply", shown):
+            print(f"{name}: no occupied voxel predicted, no PLY written")
         if name in pictured:
-            exhibits.append(Exhibit.of_files(pictured[name], labels.cpu().numpy()))
+            exhibits.append(Exhibit.of_files(pictured[name], shown, where))
             save_scene_picture(output / f"{name}.png", exhibits[-1])
 
-    how = cfg.train.precision, loader_processes(cfg), dump, cfg.test.flips
+    everywhere = cfg.loss.free_space > 0
+    how = cfg.train.precision, loader_processes(cfg), dump, cfg.test.flips, everywhere
     metrics, scenes = evaluate(model, dataset, volume, device, *how)
     exhibits = sorted(distributed.all_gather_lists(exhibits), key=lambda e: names.index(e.name))
     if distributed.is_main():
@@ -85,6 +89,7 @@ def main() -> None:
         title = f"{run_name(args.pretrained_path)} on {volume}, {len(names)} scenes"
         print(f"{title}\n{format_table(rows)}")
         print(f"all {frequent}: everything occupied, of the most frequent class (paper's protocol)")
+        print("known: the labels that predict.py gives, over all voxels; unknown ones as empty")
         write_text(output / "results.json", json.dumps(scores, indent=2) + "\n")
         write_text(output / "results.csv", results_csv({"": scores}))
         by_scene = {name: scene.compute() for name, scene in scenes.items()}

@@ -49,6 +49,23 @@ def grid_origin(pose: np.ndarray) -> np.ndarray:
     return np.array([x, y, BOX_FLOOR], dtype=pose.dtype)
 
 
+def voxels_in_view(
+    pose: np.ndarray, origin: np.ndarray, K: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Voxels whose centre a camera has in its image, seen or hidden: (60, 36, 60) bool.
+
+    pose: (4, 4) camera to world; origin: (3,) of the grid; K: (3, 3); size: (height, width).
+    """
+    voxels = np.indices(GRID).reshape(3, -1)[WORLD_OF_ARRAY]
+    centres = np.asarray(origin, np.float64)[:, None] + (voxels + 0.5) * VOXEL_SIZE
+    rotation, position = np.asarray(pose, np.float64)[:3, :3], np.asarray(pose, np.float64)[:3, 3:]
+    x, y, z = np.asarray(K, np.float64) @ rotation.T @ (centres - position)
+    height, width = size
+    # Pixel (u, v) is what lies within half a pixel of it.
+    inside = (x >= -0.5 * z) & (x < (width - 0.5) * z) & (y >= -0.5 * z) & (y < (height - 0.5) * z)
+    return (inside & (z > 0)).reshape(GRID)
+
+
 def check_pose(pose: np.ndarray, name: str = "pose") -> np.ndarray:
     """Return pose as (4, 4) float32; InputError unless it is finite and a rigid transform."""
     pose = np.asarray(pose, dtype=np.float32)

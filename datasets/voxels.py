@@ -179,6 +179,24 @@ def frame_mapping(frame: Frame) -> Tensor:
     return torch.where(mapping < 0, NO_PIXEL, mapping)[:NUM_VOXELS].view(GRID)
 
 
+def known_labels(
+    prediction: Tensor, tsdf: Tensor, measured: Tensor, in_view: Tensor | None = None
+) -> Tensor:
+    """The network's classes where it was taught any and the depth knows no better.
+
+    All (..., 60, 36, 60): prediction: uint8 classes; tsdf: what the network was given; measured:
+    bool, voxels with a measured point; in_view: bool, None for a network that was not taught what
+    is where the depth says nothing (loss.free_space=0, as in the paper).
+    A voxel without a measured point is empty (0) where the TSDF is positive, free; and unknown
+    (255) outside the view or, without in_view, wherever the TSDF is 0: also where depth is missing.
+    """
+    labels = torch.where(measured | (tsdf <= 0), prediction, 0)
+    known = measured | (tsdf != 0)
+    if in_view is not None:
+        known = known | in_view
+    return torch.where(known, labels, IGNORE_INDEX)
+
+
 def is_occupied(labels: np.ndarray) -> np.ndarray:
     """Voxels with an object: labels of any shape -> bool, True but for 0 (empty) and 255."""
     return (labels > 0) & (labels != IGNORE_INDEX)

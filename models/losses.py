@@ -25,7 +25,7 @@ class LossCounts(NamedTuple):
     """What the losses are means over."""
 
     samples: Tensor  # ()
-    voxels: Tensor  # () supervised voxels
+    voxels: Tensor  # () supervised voxels, each as its weight
     pixels: Tensor  # () mapped pixels with a label
 
 
@@ -39,26 +39,40 @@ class Targets(NamedTuple):
 
     voxels: Tensor  # (V,) int64: flat indices in the batch of the supervised voxels, ascending
     labels: Tensor  # (V,) int64 in 0..11
+    weights: Tensor | None  # (V,) float32 in their cross-entropy; None: all 1
     sizes: list[int]  # how many of the V each sample has
     pixel_labels: Tensor  # (P,) int64 in 0..11 and 255: of the voxel that each mapped pixel sees
     counts: LossCounts  # of this batch, or of the global one
 
     @classmethod
-    def of(cls, batch: "dict[str, Tensor] | Targets") -> "Targets":
-        """Of a batch with label3d, label_weight (for voxels only) and mapping2d; or itself."""
+    def of(cls, batch: "dict[str, Tensor] | Targets", free_space: float = 0.0) -> "Targets":
+        """Of a batch with label3d, label_weight (for voxels only) and mapping2d; or itself.
+
+        free_space: the weight of empty voxels without label_weight, in free space and outside the
+        view, beside which the occupied ones there count as all others do. 0: the paper's, which
+        looks at neither.
+        """
         if isinstance(batch, cls):
             return batch
         supervised, labels = supervised_voxels(batch), batch["label3d"].flatten(1)
+        weights = None
+        if free_space:
+            full = supervised | (labels > 0)
+            weights = torch.where(full, 1.0, free_space)
+            supervised = labels != IGNORE_INDEX
         voxels = supervised.flatten().nonzero().squeeze(1)
         sizes = supervised.sum(dim=1)
+        if weights is not None:
+            weights = weights.flatten()[voxels]
         pixels = Surface.of(batch["mapping2d"]).pixels
         pixel_labels = labels.flatten()[pixels.sample * NUM_VOXELS + pixels.voxel]
         counts = LossCounts(
             torch.full((), len(labels), device=labels.device),
-            sizes.sum(),
+            sizes.sum() if weights is None else weights.sum(),
             (pixel_labels != IGNORE_INDEX).sum(),
         )
-        return cls(voxels, labels.flatten()[voxels], sizes.tolist(), pixel_labels, counts)
+        voxel_labels = labels.flatten()[voxels]
+        return cls(voxels, voxel_labels, weights, sizes.tolist(), pixel_labels, counts)
 
 
 def at_least_single(x: Tensor) -> Tensor:
@@ -80,7 +94,12 @@ def class_weights(balance: float, device: torch.device | str = "cpu") -> Tensor:
 
 
 def _cross_entropy(
-    logits: Tensor, labels: Tensor, count: Tensor, smoothing: float, balance: float
+    logits: Tensor,
+    labels: Tensor,
+    count: Tensor,
+    smoothing: float,
+    balance: float,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Label-smoothed cross-entropy over (N, 12) logits; 0 where every label is ignored.
 
@@ -88,12 +107,14 @@ def _cross_entropy(
     """
     loss = F.cross_entropy(
         at_least_single(logits), labels, ignore_index=IGNORE_INDEX, label_smoothing=smoothing,
-        reduction="none" if balance else "sum",
+        reduction="none",
     )  # fmt: skip
     if balance:  # an ignored voxel's loss is 0, whatever its weight
-        weights = class_weights(balance, loss.device).to(loss.dtype)
-        loss = torch.dot(weights[labels.clamp(max=NUM_CLASSES - 1)], loss)
-    return loss / count.clamp(min=1)
+        balanced = class_weights(balance, loss.device).to(loss.dtype)
+        loss = loss * balanced[labels.clamp(max=NUM_CLASSES - 1)]
+    if weights is not None:
+        loss = loss * weights
+    return loss.sum() / count.clamp(min=1)
 
 
 def supervised_losses(
@@ -111,7 +132,9 @@ def supervised_losses(
     how, counts = (label_smoothing, class_balance), targets.counts
     if "loss_3d" in names:
         rows = by_voxel(out.logits).index_select(0, targets.voxels)
-        losses["loss_3d"] = _cross_entropy(rows, targets.labels, counts.voxels, *how)
+        losses["loss_3d"] = _cross_entropy(
+            rows, targets.labels, counts.voxels, *how, targets.weights
+        )
     if "loss_2d" in names:
         losses["loss_2d"] = _cross_entropy(out.logits_2d, targets.pixel_labels, counts.pixels, *how)
     return losses

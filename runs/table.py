@@ -2,8 +2,8 @@
 
     python runs/table.py docs/results/rooms
 
-The folder holds ROW_seedN.csv, as test_NYU.py writes results.csv, with both protocols. The spread
-is the standard deviation over seeds, left out for a single one.
+The folder holds ROW_seedN.csv, as test_NYU.py writes results.csv, a line a protocol (older ones
+without `known`). The spread is the standard deviation over seeds, left out for a single one.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def read_rows(folder: Path) -> dict[tuple[str, str], list[list[float]]]:
         row = path.stem.partition("_seed")[0]
         with open(path, newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
-        if tuple(line.get("protocol") for line in lines) != PROTOCOLS:
+        if tuple(line.get("protocol") for line in lines) not in (PROTOCOLS, PROTOCOLS[:2]):
             raise InputError(f"{path} is not the result of an evaluation: remove it, run it again")
         for scores in lines:
             try:

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from constants import GRID, NO_PIXEL, NUM_CLASSES
-from datasets.frames.frame import PreparedFrame, known_labels
+from datasets.frames.frame import PreparedFrame
+from datasets.voxels import known_labels
 from utils.completion import CompletedScene
 
 ORIGIN = np.float32([-2.4, 1.04, -0.05])  # whole voxels from (0, 0, -0.05)
@@ -19,6 +20,7 @@ def hand_made_scene(classes, tsdf=-1.0, measured=None, world_pose=None, name="sc
     """
     pose = np.eye(4, dtype=np.float32)
     pose[:3, :3], pose[2, 3] = [[1, 0, 0], [0, 0, 1], [0, -1, 0]], 1.2
+    prediction = classes.astype(np.uint8)
     tsdf = np.broadcast_to(np.float32(tsdf), GRID).copy()
     measured = np.zeros(GRID, bool) if measured is None else measured
     view = SimpleNamespace(image=np.full((480, 640, 3), 90, np.uint8), depth=None)
@@ -28,8 +30,8 @@ def hand_made_scene(classes, tsdf=-1.0, measured=None, world_pose=None, name="sc
     )  # fmt: skip
     return CompletedScene(
         name=name,
-        labels=known_labels(classes, tsdf, measured),
-        prediction=classes.astype(np.uint8),
+        labels=known_labels(*map(torch.from_numpy, (prediction, tsdf, measured))).numpy(),
+        prediction=prediction,
         probabilities=np.moveaxis(np.eye(NUM_CLASSES, dtype=np.float16)[classes], -1, 0),
         origin=ORIGIN,
         pose=pose,

@@ -89,7 +89,7 @@ def test_outputs_losses_and_inference(networks, precision, monkeypatch):
             teacher_out = on_cuda(prepared)(image, view, tsdf)
         labels = torch.zeros(2 * FOUND, dtype=torch.int64, device=CUDA)
         counts = LossCounts(*(torch.full((), 2, device=CUDA) for _ in range(3)))
-        targets = Targets(labels, labels, [FOUND, FOUND], labels[:FOUND], counts)
+        targets = Targets(labels, labels, None, [FOUND, FOUND], labels[:FOUND], counts)
         losses = supervised_losses(out, targets, 0.2, 0.4)
         losses |= distillation_losses(out, teacher_out, targets)
         assert len(losses) == 5 and {loss.device for loss in losses.values()} == {CUDA}

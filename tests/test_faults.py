@@ -509,10 +509,11 @@ def test_the_run_folder_says_what_was_run(stopped, undisturbed, own_folder):
         revision = start["git_revision"]
         assert revision is None or len(revision) == 40
     with open(folder / "results.csv") as file:
-        paper, everything = csv.DictReader(file)
+        paper, everything, known = csv.DictReader(file)
     with open(folder / "metrics.csv") as file:
         last = list(csv.DictReader(file))[-1]
-    assert (paper["protocol"], everything["protocol"]) == ("paper", "all_voxels")
+    protocols = [row["protocol"] for row in (paper, everything, known)]
+    assert protocols == ["paper", "all_voxels", "known"]
     assert paper["IoU"] == last["sc_iou"] and paper["bed"] == last["ssc_bed"]
     assert everything["avg."] == last["all_voxels_ssc_miou"]
 

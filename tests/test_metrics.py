@@ -9,7 +9,13 @@ from sklearn.metrics import confusion_matrix, jaccard_score, precision_score, re
 from weights_rule import z_values
 
 from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL
-from utils.metrics import SSCMetrics, constant_prediction, format_table, table_row
+from utils.metrics import (
+    SSCMetrics,
+    constant_prediction,
+    format_table,
+    protocol_rows,
+    table_row,
+)
 from utils.pictures.picture import write_ply
 
 
@@ -86,6 +92,19 @@ def test_equal_to_scikit_learn(protocol, predictions):
         "precision": precision_score, "recall": recall_score, "iou": jaccard_score,
     }.items():  # fmt: skip
         assert scores["sc"][name] == pytest.approx(100 * score(truth, guess))
+
+
+def test_known_labels_count_over_all_voxels_and_unknown_ones_as_empty(predictions):
+    batch, prediction = predictions
+    known = prediction.clone()
+    known[:, :20], known[:, 20:30] = IGNORE_INDEX, 0
+    metrics, oracle = SSCMetrics(), SSCMetrics()
+    metrics.update(prediction, batch, known)
+    oracle.update(torch.cat([torch.zeros_like(known[:, :30]), prediction[:, 30:]], dim=1), batch)
+    scores = metrics.compute()
+    assert scores["known"] == oracle.compute()["all_voxels"] != scores["all_voxels"]
+    assert list(protocol_rows(scores)) == ["paper", "all_voxels", "known"]
+    assert list(protocol_rows(oracle.compute())) == ["paper", "all_voxels"]
 
 
 def test_logits_count_like_their_argmax_and_scenes_add_up(predictions):

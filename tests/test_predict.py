@@ -14,14 +14,14 @@ from make_nyu import make_nyu_root
 from raw_scene import NYU, REAL_BIN, REAL_DEPTH, camera_pose, needs_real_data, room_frame
 from scipy.ndimage import binary_dilation
 
-from constants import CLASS_COLORS, NO_PIXEL
+from constants import CLASS_COLORS, IGNORE_INDEX, NO_PIXEL
 from datasets.frames.depth import to_metres
 from datasets.geometry import NYU_INTRINSICS, Frame, grid_origin
 from datasets.nyu import NYUDataset
 from datasets.tsdf import tsdf_from_depth
-from datasets.voxels import encode_depth, mapping_from_depth, read_bin
+from datasets.voxels import encode_depth, known_labels, mapping_from_depth, read_bin
 from errors import InputError
-from utils.completion import SceneCompleter, known_labels, prepare_frame
+from utils.completion import SceneCompleter, prepare_frame
 from utils.evaluation import evaluate
 from utils.pictures.mesh import cube_mesh
 
@@ -106,14 +106,18 @@ def words_of(frame, *more):
     return [*files, "--camera", "nyu", "--depth-unit", "mm", "--output", frame / "out", *more]
 
 
-def evaluated_prediction(completer, dataset):
-    """What test_NYU.py's loop predicts for the data set's only scene."""
+def evaluated(completer, dataset):
+    """What test_NYU.py's loop says of the data set's only scene: prediction and known labels."""
     found = []
+
+    def keep(name, labels, batch):
+        found.extend([labels.numpy(), batch["known"][0].numpy()])
+
     evaluate(
-        completer.model, dataset, "tsdf", torch.device("cpu"),
-        on_scene=lambda name, labels, batch: found.append(labels.numpy()),
+        completer.model, dataset, "tsdf", torch.device("cpu"), on_scene=keep,
+        everywhere=completer.everywhere,
     )  # fmt: skip
-    return found[0]
+    return found
 
 
 # The same voxels as in evaluation
@@ -127,12 +131,13 @@ def test_a_generated_room_gives_the_voxels_of_evaluation(run, completer, frame, 
     np.savez(root / "Mapping/0001.npz", mapping.reshape(-1))
     np.savez(root / "TSDF/0001.npz", tsdf.reshape(-1), np.ones(tsdf.size))
     cv2.imwrite(str(root / "test/RGB/NYU0001_rgb.png"), rgb[..., ::-1])
-    expected = evaluated_prediction(completer, NYUDataset(root, "test"))
+    expected, known = evaluated(completer, NYUDataset(root, "test"))
 
     status, out, _ = run(*words_of(frame, "--pose", frame / "pose.txt", "--formats", "npz"))
     assert status == 0 and "median" in out and "room: " in out
     scene = np.load(frame / "out/room.npz")
     np.testing.assert_array_equal(scene["prediction"], expected)
+    np.testing.assert_array_equal(scene["labels"], known)
     np.testing.assert_array_equal(scene["pose"], POSE)
     np.testing.assert_allclose(scene["origin"], origin, atol=1e-6)
     probabilities = scene["probabilities"].astype(np.float32)
@@ -141,12 +146,42 @@ def test_a_generated_room_gives_the_voxels_of_evaluation(run, completer, frame, 
     assert (chosen >= probabilities.max(axis=0) - 1e-3).all()
 
 
+def test_a_network_taught_everywhere_has_a_word_in_all_of_the_view(completer, frame, rgb, depth):
+    depth = depth.copy()
+    depth[200:280, 300:400] = 0  # a screen, of which a depth camera sees nothing
+    everywhere = SceneCompleter(completer.model, everywhere=True)
+    scene, modest = (c(rgb, depth, NYU_INTRINSICS, POSE) for c in (everywhere, completer))
+    np.testing.assert_array_equal(scene.prediction, modest.prediction)
+    voxels = np.argwhere(np.ones((60, 36, 60), bool))
+    centres = scene.origin + (voxels[:, [0, 2, 1]] + 0.5) * 0.08
+    camera = np.linalg.inv(POSE.astype(float))
+    turn, shift = cv2.Rodrigues(camera[:3, :3])[0], camera[:3, 3]
+    u, v = cv2.projectPoints(centres, turn, shift, NYU_INTRINSICS, None)[0][:, 0].T
+    ahead = (centres @ camera[:3, :3].T + shift)[:, 2] > 0
+    inside = ahead & (u >= -0.5) & (u < 639.5) & (v >= -0.5) & (v < 479.5)
+    inside = inside.reshape(60, 36, 60)
+    lacking = inside & (modest.labels == IGNORE_INDEX)
+    assert lacking.sum() > 100
+    np.testing.assert_array_equal(scene.labels[lacking], scene.prediction[lacking])
+    elsewhere = ~lacking
+    np.testing.assert_array_equal(scene.labels[elsewhere], modest.labels[elsewhere])
+
+    root = make_nyu_root(frame, train=0, test=1, cad=False)
+    mapping = mapping_from_depth(depth, NYU_INTRINSICS, POSE, scene.origin, False)
+    np.savez(root / "Mapping/0001.npz", mapping.reshape(-1))
+    tsdf = scene.frame.batch["tsdf"].numpy().reshape(-1)
+    np.savez(root / "TSDF/0001.npz", tsdf, np.ones(tsdf.size))
+    cv2.imwrite(str(root / "test/RGB/NYU0001_rgb.png"), rgb[..., ::-1])
+    _, known = evaluated(everywhere, NYUDataset(root, "test"))
+    assert (known == scene.labels).mean() > 0.995  # its camera is recovered from Mapping
+
+
 @needs_real_data
 def test_the_real_scene_gives_the_voxels_of_evaluation(run, completer, tmp_path):
     image = NYU / "train/RGB/NYU0003_rgb.jpg"
     (tmp_path / "ids").write_text("0003\n")
     dataset = NYUDataset(NYU, "train", ids=tmp_path / "ids")
-    expected = evaluated_prediction(completer, dataset)
+    expected, _ = evaluated(completer, dataset)
     np.savetxt(tmp_path / "pose.txt", read_bin(REAL_BIN).pose, fmt="%.9g")
     status, _, errors = run(
         "--rgb", image, "--depth", REAL_DEPTH, "--camera", "nyu", "--output", tmp_path,
@@ -172,15 +207,17 @@ def test_the_same_surface_without_a_pose_but_for_its_error(without_tsdf, rgb, de
 
 
 def test_depth_decides_where_it_knows_better():
-    prediction = np.full((60, 36, 60), 5)
-    tsdf = np.zeros((60, 36, 60), np.float32)
-    measured = np.zeros((60, 36, 60), bool)
+    prediction = torch.full((60, 36, 60), 5)
+    tsdf = torch.zeros(60, 36, 60)
+    measured, in_view = torch.zeros(2, 60, 36, 60, dtype=torch.bool)
     tsdf[0], tsdf[1], tsdf[2], tsdf[3] = 1, 0.01, -0.01, -1
     measured[4], tsdf[4] = True, 0
     measured[5], tsdf[5] = True, 0.2
-    labels = known_labels(prediction, tsdf, measured)
-    for x, expected in enumerate([0, 0, 5, 5, 5, 5, 255]):
-        assert (labels[x] == expected).all(), x
+    in_view[:7] = True  # without depth in 6; outside the view from 7 on
+    taught_hidden = known_labels(prediction, tsdf, measured)
+    taught_all = known_labels(prediction, tsdf, measured, in_view)
+    assert taught_hidden[:8, 0, 0].tolist() == [0, 0, 5, 5, 5, 5, 255, 255]
+    assert taught_all[:8, 0, 0].tolist() == [0, 0, 5, 5, 5, 5, 5, 255]
 
 
 def test_voxels_lie_where_the_pixels_are_in_the_cameras_frame(scene, depth):
@@ -292,7 +329,7 @@ def test_all_files_of_a_frame(run, frame):
 def test_a_frame_without_an_occupied_voxel_gets_its_other_files(run, frame, monkeypatch):
     """And a name with dollars is no formula to the picture."""
     monkeypatch.setattr(
-        "utils.completion.known_labels", lambda *_: np.zeros((60, 36, 60), np.uint8)
+        "utils.completion.known_labels", lambda classes, *_: torch.zeros_like(classes)
     )
     (frame / "room_rgb.png").rename(frame / "a$^$b_rgb.png")
     status, out, errors = run(*words_of(frame, "--rgb", frame / "a$^$b_rgb.png"))

@@ -283,11 +283,30 @@ def test_balanced_losses_equal_scikit_learns(outputs):
         assert losses[name].item() == pytest.approx(total * weights.mean(), rel=1e-5), name
 
 
-def test_parts_of_a_batch_add_up_with_global_counts(outputs):
+def test_free_space_is_learnt_with_its_weight(outputs):
+    """Empty voxels without label_weight count a third, occupied ones there as any other."""
+    out, _, batch = outputs
+    batch["label3d"][0, :9], batch["label3d"][:, 9:20] = IGNORE_INDEX, 0
+    batch["label_weight"][:, :30] = False
+    losses = supervised_losses(out, Targets.of(batch, 1 / 3), 0, 0.5, ("loss_3d",))
+    where = batch["label3d"] != IGNORE_INDEX
+    labels = batch["label3d"][where].numpy()
+    light = ~batch["label_weight"][where].numpy() & (labels == 0)
+    assert 0 < light.sum() < len(light)
+    share = np.where(light, 1 / 3, 1)
+    probabilities = out.logits.detach().permute(0, 2, 3, 4, 1)[where].double().softmax(dim=1)
+    weights = class_weights(0.5)[labels].numpy() * share
+    mean = log_loss(labels, probabilities.numpy(), sample_weight=weights, labels=range(12))
+    assert losses["loss_3d"].item() == pytest.approx(mean * weights.sum() / share.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("free_space", [0.0, 0.2])
+def test_parts_of_a_batch_add_up_with_global_counts(outputs, free_space):
     """Two processes or micro-batches of one scene each, against one of two."""
     out, target, batch = outputs
     batch["label3d"][1, :20] = 3
-    counts = Targets.of(batch).counts
+    batch["label3d"][0, 20:30] = 0
+    counts = Targets.of(batch, free_space).counts
 
     def part(output, i):
         pixels = slice(50 * i, 50 * i + 50)
@@ -296,7 +315,7 @@ def test_parts_of_a_batch_add_up_with_global_counts(outputs):
         )
 
     def losses(output, teacher, part_of_batch):
-        targets = Targets.of(part_of_batch)._replace(counts=counts)
+        targets = Targets.of(part_of_batch, free_space)._replace(counts=counts)
         return supervised_losses(output, targets) | distillation_losses(output, teacher, targets)
 
     whole = losses(out, target, batch)

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from constants import IGNORE_INDEX, NYU_INTRINSICS, SCENE_FORMATS, VOXEL_SIZE
-from datasets.frames.frame import PreparedFrame, known_labels, prepare_frame
-from datasets.geometry import WORLD_OF_ARRAY
-from datasets.voxels import is_occupied
+from datasets.frames.frame import PreparedFrame, prepare_frame
+from datasets.geometry import WORLD_OF_ARRAY, voxels_in_view
+from datasets.voxels import is_occupied, known_labels
 from errors import InputError
 from models import prepare_for_inference
 from models.network import CleanerS
@@ -31,8 +31,8 @@ class CompletedScene:
     """A completed scene on the grid of datasets/geometry.py (Z up, floor at z = 0).
 
     labels: (60, 36, 60) uint8, 0 empty, 1..11 classes, 255 unknown. What the depth proves empty is
-        empty, and what neither was in view nor is hidden behind something is unknown: the network
-        was never taught what is there.
+        empty. Unknown is what is outside the view and, to a network that was never taught what is
+        there (loss.free_space=0), what lacks depth.
     prediction: (60, 36, 60) uint8, the network's class of every voxel, as test_NYU.py scores it.
     probabilities: (12, 60, 36, 60) float16, of the classes of constants.py.
     origin, voxel_size: corner of voxel (0, 0, 0), world metres; 0.08 m.
@@ -125,15 +125,21 @@ class SceneCompleter:
     """A network that completes frames of any RGB-D camera.
 
     model: of build_model, with trained weights; it is prepared for inference, and no longer
-    trainable. device: where it runs. precision: fp32, bf16, fp16, auto.
+    trainable. device: where it runs. precision: fp32, bf16, fp16, auto. everywhere: it was taught
+    what is in free space and where depth is missing (loss.free_space).
     """
 
     def __init__(
-        self, model: CleanerS, device: str | torch.device = "cpu", precision: str = "fp32"
+        self,
+        model: CleanerS,
+        device: str | torch.device = "cpu",
+        precision: str = "fp32",
+        everywhere: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self.model = prepare_for_inference(model.to(self.device))
         self.precision = precision
+        self.everywhere = everywhere
 
     @classmethod
     def from_checkpoint(
@@ -152,7 +158,7 @@ class SceneCompleter:
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            return cls(model, device, cfg.train.precision)
+            return cls(model, device, cfg.train.precision, cfg.loss.free_space > 0)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"device {device} cannot be used ({reason})") from error
@@ -179,10 +185,13 @@ class SceneCompleter:
         batch = to_device(frame.batch, self.device)
         with autocast(self.device, self.precision):
             out = self.model(batch["image"], batch["mapping2d"], batch["tsdf"])
-        logits = out.logits[0]
-        prediction = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
-        probabilities = logits.float().softmax(dim=0).half().cpu().numpy()
-        tsdf = frame.batch["tsdf"][0, 0].cpu().numpy()
-        labels = known_labels(prediction, tsdf, frame.measured)
-        origin, pose = frame.origin, frame.pose
-        return CompletedScene(name, labels, prediction, probabilities, origin, pose, frame)
+        logits, origin, pose = out.logits[0], frame.origin, frame.pose
+        classes, measured = logits.argmax(dim=0).to(torch.uint8), torch.from_numpy(frame.measured)
+        in_view = None
+        if self.everywhere:
+            view = frame.view.wide_intrinsics, frame.view.wide_depth.shape
+            in_view = torch.from_numpy(voxels_in_view(pose, origin, *view)).to(self.device)
+        labels = known_labels(classes, batch["tsdf"][0, 0], measured.to(self.device), in_view)
+        probabilities = logits.float().softmax(dim=0).half()
+        arrays = (x.cpu().numpy() for x in (labels, classes, probabilities))
+        return CompletedScene(name, *arrays, origin, pose, frame)

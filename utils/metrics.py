@@ -5,7 +5,7 @@ from torch import Tensor
 
 from constants import CLASS_NAMES, IGNORE_INDEX, NO_PIXEL, NUM_CLASSES
 
-PROTOCOLS = ("paper", "all_voxels")  # see SSCMetrics
+PROTOCOLS = ("paper", "all_voxels", "known")  # see SSCMetrics
 COLUMNS = ("prec.", "recall", "IoU", *CLASS_NAMES[1:], "avg.")
 
 
@@ -40,22 +40,27 @@ def _table(sc: Tensor, ssc: Tensor) -> dict:
 
 
 class SSCMetrics:
-    """Confusion counts pooled over scenes, and the scores made of them, under two protocols.
+    """Confusion counts pooled over scenes, and the scores made of them, by protocol.
 
     The paper's: SSC on voxels with label_weight and a label; SC (occupied or empty) on those of
     them that no pixel sees (mapping is 307200). Empty voxels in front of the surface have no
     label_weight, so false positives there cost nothing.
     all_voxels: SC and SSC on every voxel with a label (as MonoScene evaluates).
+    known: the same for the labels that a user gets, datasets.voxels.known_labels, where these are
+    given: the network's, but for what the depth proves empty, and for the unknown (255), which
+    counts as empty here.
     """
 
     def __init__(self) -> None:
-        self.sc = torch.zeros(2, 2, 2, dtype=torch.int64)  # protocol, truth, prediction
-        self.ssc = torch.zeros(2, NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
+        shape = len(PROTOCOLS), NUM_CLASSES, NUM_CLASSES
+        self.sc = torch.zeros(len(PROTOCOLS), 2, 2, dtype=torch.int64)  # of truth, prediction
+        self.ssc = torch.zeros(shape, dtype=torch.int64)
 
-    def update(self, prediction: Tensor, batch: dict) -> None:
+    def update(self, prediction: Tensor, batch: dict, known: Tensor | None = None) -> None:
         """Count a batch (of NYUDataset's samples).
 
-        prediction: logits (B, 12, 60, 36, 60) float, or labels (B, 60, 36, 60) int in 0..11.
+        prediction: logits (B, 12, 60, 36, 60) float, or labels (B, 60, 36, 60) int in 0..11;
+        known: (B, 60, 36, 60) int in 0..11 and 255.
         """
         if prediction.is_floating_point():
             prediction = prediction.argmax(dim=1)
@@ -64,9 +69,13 @@ class SSCMetrics:
         scored = labelled & batch["label_weight"].flatten()
         hidden = scored & (batch["mapping"].flatten() == NO_PIXEL)
         self.to(truth.device)
-        for i, (sc_where, ssc_where) in enumerate([(hidden, scored), (labelled, labelled)]):
-            self.sc[i] += confusion_matrix((truth > 0).long(), (prediction > 0).long(), sc_where, 2)
-            self.ssc[i] += confusion_matrix(truth, prediction, ssc_where, NUM_CLASSES)
+        counted = [(prediction, hidden, scored), (prediction, labelled, labelled)]
+        if known is not None:
+            known = known.flatten().long()
+            counted.append((torch.where(known == IGNORE_INDEX, 0, known), labelled, labelled))
+        for i, (classes, sc_where, ssc_where) in enumerate(counted):
+            self.sc[i] += confusion_matrix((truth > 0).long(), (classes > 0).long(), sc_where, 2)
+            self.ssc[i] += confusion_matrix(truth, classes, ssc_where, NUM_CLASSES)
 
     def to(self, device: str | torch.device) -> "SSCMetrics":
         self.sc, self.ssc = self.sc.to(device), self.ssc.to(device)
@@ -79,13 +88,15 @@ class SSCMetrics:
         self.ssc += other.ssc
 
     def compute(self) -> dict:
-        """Scores in per cent of the paper's protocol, and the same under "all_voxels":
+        """Scores in per cent of the paper's protocol, and the same under "all_voxels" and, where
+        labels for it were given, "known":
 
         {"sc": {"precision", "recall", "iou"}, "ssc": {"iou": {class: value}, "miou": value}}. The
         mean is over the classes 1..11; a class that does not occur counts as 0.
         """
-        paper, everything = map(_table, self.sc.cpu(), self.ssc.cpu())
-        return {**paper, "all_voxels": everything}
+        paper, everything, known = map(_table, self.sc.cpu(), self.ssc.cpu())
+        scores = {**paper, "all_voxels": everything}
+        return scores | {"known": known} if self.ssc[2].any() else scores
 
 
 def constant_prediction(metrics: SSCMetrics) -> tuple[str, SSCMetrics]:
@@ -108,9 +119,9 @@ def table_row(scores: dict) -> list[float]:
 
 
 def protocol_rows(scores: dict) -> dict[str, list[float]]:
-    """`table_row` under both protocols, by their names."""
-    both = table_row(scores), table_row(scores["all_voxels"])
-    return dict(zip(PROTOCOLS, both, strict=True))
+    """`table_row` under each protocol, by its name."""
+    others = {name: table_row(scores[name]) for name in PROTOCOLS[1:] if name in scores}
+    return {PROTOCOLS[0]: table_row(scores)} | others
 
 
 def format_table(rows: dict[str, list[float]]) -> str:

@@ -44,7 +44,7 @@ def to_csv(rows: list[dict]) -> str:
 
 
 def results_csv(scores_of: dict[str, dict]) -> str:
-    """Scores as rows of the paper's Table 1, both protocols: {scene: scores}, or {"": scores}."""
+    """Scores as rows of the paper's Table 1, a protocol each: {scene: scores}, or {"": scores}."""
     rows = []
     for scene, scores in scores_of.items():
         for protocol, row in protocol_rows(scores).items():

@@ -40,10 +40,8 @@ class Weights(NamedTuple):
 
     surface: float = 2.5  # a surface was measured in it
     free: float = 1.25  # the camera saw through it
-    hidden: float = 1.0  # behind something: the network's imagination
-    outside: float = (
-        0.0  # not in view, or without depth: the network was never taught what is there
-    )
+    hidden: float = 1.0  # behind something, or without depth: the network's imagination
+    outside: float = 0.0  # unknown to it, as it is to the network
 
 
 class SceneMap:
@@ -223,8 +221,9 @@ def _evidence(scene: CompletedScene, weights: Weights) -> np.ndarray:
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
     free = ~measured & (tsdf > 0)
     probabilities[free] = np.eye(NUM_CLASSES)[0]
+    known = scene.labels != IGNORE_INDEX
     weight = np.select(
-        [measured, free, tsdf < 0], [weights.surface, weights.free, weights.hidden], weights.outside
+        [measured, free, known], [weights.surface, weights.free, weights.hidden], weights.outside
     )
     exhibit = scene.exhibit()
     color = np.concatenate([exhibit.visible_colors, exhibit.visible[..., None]], axis=-1)

@@ -123,7 +123,7 @@ def train_step(
     """
     batches = [to_device(batch, device) for batch in batches]
     batches = [batch | {"mapping2d": Surface.of(batch["mapping2d"])} for batch in batches]
-    targets = [Targets.of(batch) for batch in batches]
+    targets = [Targets.of(batch, objective.cfg.free_space) for batch in batches]
     counts = torch.stack([torch.stack(target.counts) for target in targets]).sum(dim=0)
     # Data parallel training averages gradients; the losses are means over all processes' voxels.
     counts = LossCounts(*(distributed.all_sum(counts) / distributed.world_size()))

@@ -250,6 +250,7 @@ class Training:
                 metrics, _ = evaluate(
                     self.model, self.test_set, self.objective.volume, self.device,
                     self.cfg.train.precision, loader_processes(self.cfg),
+                    everywhere=self.cfg.loss.free_space > 0,
                 )  # fmt: skip
         except Stopped:
             self._save(unfinished)

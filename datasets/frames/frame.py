@@ -7,7 +7,6 @@ import torch
 
 from constants import (
     GRID,
-    IGNORE_INDEX,
     IMAGE_SIZE,
     NO_VOXEL,
     NUM_PIXELS,
@@ -103,15 +102,3 @@ def _place(
         )
     estimate = estimate_pose(depth, K, pose, camera_height)
     return estimate.pose, estimate
-
-
-def known_labels(prediction: np.ndarray, tsdf: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """The network's classes, where the depth says nothing else: (60, 36, 60) uint8.
-
-    prediction: (60, 36, 60) classes; tsdf: (60, 36, 60); measured: (60, 36, 60) bool.
-    In training, empty voxels counted only where the TSDF says hidden, so in free space and outside
-    the view the network says anything. A voxel without a measured point is empty (0) where the TSDF
-    is positive, free, and unknown (255) where it is 0: outside the view, or without depth.
-    """
-    labels = np.where(measured | (tsdf < 0), prediction, 0)
-    return np.where(~measured & (tsdf == 0), IGNORE_INDEX, labels).astype(np.uint8)

@@ -67,16 +67,22 @@ class Exhibit:
                 raise InputError(f"{self.name}: {field} must be {shape}, not {array.shape}")
 
     @classmethod
-    def of_files(cls, scene: nyu.SceneFiles, prediction: np.ndarray) -> "Exhibit":
-        """A scene of NYUDataset, read from its files, and the classes predicted for it."""
+    def of_files(
+        cls, scene: nyu.SceneFiles, prediction: np.ndarray, where: np.ndarray | None = None
+    ) -> "Exhibit":
+        """A scene of NYUDataset, read from its files, and the classes predicted for it.
+
+        where: (60, 36, 60) bool, what is evaluated if it has a label; None: what the paper scores.
+        """
         label = nyu.read_label(scene.label)
+        where = nyu.read_label_weight(scene.tsdf) if where is None else where
         return cls(
             name=scene.name,
             image=nyu.read_image(scene.image),
             mapping=nyu.read_mapping(scene.mapping),
             prediction=prediction,
             label=label,
-            evaluated=nyu.read_label_weight(scene.tsdf) & (label != IGNORE_INDEX),
+            evaluated=where & (label != IGNORE_INDEX),
         )
 
     @property

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from debug_checkpoint import write_debug_checkpoint
 from raw_scene import NYU, needs_real_data
 from scipy.spatial.transform import Rotation
 from sklearn.metrics import recall_score
@@ -18,7 +19,13 @@ import prepare_NYU
 import prepare_rooms as prepare_rooms_command
 from config import load_config
 from constants import FINE_GRID, IGNORE_INDEX, IMAGE_SIZE
-from datasets.geometry import NYU_INTRINSICS, NYUCAD_INTRINSICS, Frame, grid_origin
+from datasets.geometry import (
+    NYU_INTRINSICS,
+    NYUCAD_INTRINSICS,
+    Frame,
+    grid_origin,
+    voxels_in_view,
+)
 from datasets.nyu import NYUDataset, build_dataset
 from datasets.poses import read_poses
 from datasets.rooms import make_room
@@ -38,6 +45,8 @@ from datasets.voxels import (
     read_depth,
 )
 from errors import InputError
+from runs import view_scores
+from utils.checkpoint import read_network
 from utils.preparation import prepare_rooms
 
 OPENINGS = (RAW["window"], RAW["door"])
@@ -342,6 +351,29 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("rooms") / "rooms"
     prepare_rooms(out, {"train": 1, "test": 1}, seed=3, workers=2, keep_raw=True)
     return out
+
+
+def test_scores_in_view_and_outside_add_up(folder, tmp_path, monkeypatch, capsys):
+    """By hand, with the camera of the raw file instead of the one recovered from Mapping."""
+    checkpoint = write_debug_checkpoint(tmp_path / "debug.pth")
+    words = ["--pretrained_path", str(checkpoint), f"data.root={folder}", "data.workers=0"]
+    monkeypatch.setattr(sys, "argv", ["view_scores.py", *words])
+    view_scores.main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    recall = {tuple(row[:-15]): float(row[-14]) for row in rows}
+
+    (sample,) = NYUDataset(folder, "test")
+    model = read_network(checkpoint)[0].eval()
+    with torch.inference_mode():
+        out = model(*(sample[key][None] for key in ("image", "mapping2d", "tsdf")))
+    found, truth = out.logits.argmax(dim=1)[0] > 0, sample["label3d"]
+    raw = read_bin(folder / "raw/NYUtest/NYU5001_0000.bin")
+    seen = torch.from_numpy(voxels_in_view(raw.pose, raw.origin, NYU_INTRINSICS, IMAGE_SIZE))
+    occupied = (truth > 0) & (truth != IGNORE_INDEX)
+    for name, where in {("all",): True, ("in", "view"): seen, ("outside",): ~seen}.items():
+        expected = 100 * found[occupied & where].double().mean().item()
+        assert recall[name] == pytest.approx(expected, abs=1.5), name
+    assert (occupied & seen).sum() > 1000
 
 
 @pytest.fixture(scope="module")

@@ -27,12 +27,13 @@ from tqdm import tqdm
 
 from config import parse_settings
 from constants import IMAGE_SIZE, NYU_INTRINSICS, SCENE_FORMATS
-from datasets.files import read_depth_image, read_rgb
+from datasets.files import read_depth_image, read_photo
 from datasets.frames import cameras
 from datasets.frames.camera_files import Camera, read_camera
 from datasets.frames.depth import UNITS, to_metres
 from datasets.frames.distortion import Lens, undistort
 from datasets.frames.finding import FrameFiles, find_frames
+from datasets.frames.turning import TURNS, as_exif_says
 from errors import InputError, exit_on_input_error
 from utils.files import check_writable
 
@@ -65,6 +66,9 @@ def parse_arguments() -> argparse.Namespace:
     pose = "4x4 camera to world (Z up, floor at 0) or gravity's direction; default: estimated"
     add("--pose", type=Path, help=pose)
     add("--camera-height", type=float, help="metres above the floor, where no floor is in view")
+    turn = "degrees clockwise by which the images as stored (whatever EXIF says) are to be turned "
+    turn += "to be upright; default: EXIF's, or as gravity, image and depth say"
+    add("--rotate", type=int, choices=TURNS, help=turn)
     add("--formats", nargs="+", choices=SCENE_FORMATS, default=SCENE_FORMATS)
     add("--mesh", action="store_true", help="the .ply has cubes, not points")
     add("--device", help="cpu, cuda, ...; default: a GPU if there is one")
@@ -126,14 +130,15 @@ def camera_of(args: argparse.Namespace, shape: tuple[int, int]) -> tuple[np.ndar
 
 def read_frame(
     files: FrameFiles, args: argparse.Namespace
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """Colour, depth in metres, intrinsics, and lines on what was believed."""
-    rgb, raw = read_rgb(files.rgb), read_depth_image(files.depth)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, list[str]]:
+    """Colour, depth in metres, intrinsics, the turn that EXIF says, lines on what was believed."""
+    (rgb, exif), raw = read_photo(files.rgb), read_depth_image(files.depth)
+    rgb, exif, turned = as_exif_says(rgb, exif, raw.shape, files.rgb)
     unit = args.depth_unit
     if unit is None and raw.dtype.kind != "f":
         unit = cameras.PRESET_DEPTH_UNITS.get(args.camera)
     depth, belief = to_metres(raw, unit, files.depth)
-    beliefs, sizes = [belief], [raw.shape]
+    beliefs, sizes = [belief, *turned], [raw.shape]
     if args.camera is None and args.intrinsics is None:
         beliefs.insert(0, "camera: neither --camera nor --intrinsics given, taken as nyu")
     if rgb.shape[:2] != raw.shape and cameras.same_proportions(rgb.shape[:2], raw.shape):
@@ -151,16 +156,17 @@ def read_frame(
         rgb, depth = undistort(rgb, depth, K, lens)
         kind = "fisheye" if lens.fisheye else "Brown-Conrady"
         beliefs.append(f"lens distortion ({kind}) of {args.intrinsics[0]} undone")
-    return rgb, depth, K, beliefs
+    return rgb, depth, K, exif, beliefs
 
 
 def complete_frame(
     completer: "SceneCompleter", files: FrameFiles, args: argparse.Namespace
 ) -> list[str]:
     """Read, complete and write one frame; returns lines on what was believed."""
-    rgb, depth, K, beliefs = read_frame(files, args)
+    rgb, depth, K, exif, beliefs = read_frame(files, args)
     pose = cameras.read_pose(files.pose) if isinstance(files.pose, Path) else files.pose
-    scene = completer(rgb, depth, K, pose, args.camera_height, files.name)
+    height, rotate = args.camera_height, args.rotate
+    scene = completer(rgb, depth, K, pose, height, files.name, rotate, exif)
     estimate = scene.frame.estimate
     if estimate is not None:
         beliefs.append(estimate.belief)
@@ -224,7 +230,7 @@ def fuse(completer: "SceneCompleter", frames: list[FrameFiles], args: argparse.N
                 "a folder as --pose"
             )
     readers = [(files.name, partial(read_posed, files, args)) for files in frames]
-    scene_map, belief = fuse_frames(completer, readers, up, args.camera_height)
+    scene_map, belief = fuse_frames(completer, readers, up, args.camera_height, args.rotate)
     lines = save(scene_map, len(scene_map.points()[0]) > 0, args.fuse.stem, args)
     print("\n".join([belief, *lines]))
     print(f"written: {args.fuse}, of {scene_map.frames} of {len(frames)} frames")

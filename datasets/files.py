@@ -26,6 +26,7 @@ MAX_TEXT_BYTES = 1 << 16
 MAX_PIXELS = 1 << 26
 MAX_SCANS = 100  # of a progressive JPEG; encoders write about ten, and each takes the time of all
 MAX_CHUNK = 1 << 26  # values that HDF5 unpacks at once
+_ORIENTATION = 0x0112  # of EXIF
 IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "PPM", "BMP")
 CONVERT = {  # what is not read, and what to make of it
     b"\x76\x2f\x31\x01": "an EXR: save its depth channel in metres as .npy, or colour as PNG",
@@ -114,9 +115,27 @@ def read_npy(path: str | Path) -> np.ndarray:
 def read_rgb(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A colour image, of a height and width if given: (H, W, 3) uint8 RGB.
 
-    Transparency is dropped, and a rotation that metadata ask for is not done: depth has none.
+    Transparency is dropped, and a rotation that metadata ask for is not done: see read_photo.
     """
-    image = open_image(path, size)
+    return _rgb(open_image(path, size), path)
+
+
+def read_photo(path: str | Path) -> tuple[np.ndarray, int]:
+    """A colour image as stored, as read_rgb, and the degrees clockwise by which EXIF turns it.
+
+    Raises InputError for one that EXIF mirrors.
+    """
+    image = open_image(path)
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # metadata may be damaged where the image is not
+        orientation = 1
+    if orientation in (2, 4, 5, 7):
+        raise InputError(f"{path}: EXIF says that it is mirrored: save it as it is to be seen")
+    return _rgb(image, path), {3: 180, 6: 90, 8: 270}.get(orientation, 0)
+
+
+def _rgb(image: Image.Image, path: str | Path) -> np.ndarray:
     if image.mode not in ("RGB", "RGBA", "P"):
         raise InputError(
             f"{path}: a colour image is needed, not one of mode {image.mode}"

@@ -16,6 +16,7 @@ from scipy.ndimage import binary_dilation
 
 from constants import CLASS_COLORS, IGNORE_INDEX, NO_PIXEL
 from datasets.frames.depth import to_metres
+from datasets.frames.turning import turn_directions, turn_image, turn_intrinsics, turn_pose
 from datasets.geometry import NYU_INTRINSICS, Frame, grid_origin
 from datasets.nyu import NYUDataset
 from datasets.tsdf import tsdf_from_depth
@@ -324,6 +325,36 @@ def test_all_files_of_a_frame(run, frame):
     names = sorted(path.name for path in (frame / "out").iterdir())
     assert names == ["room.glb", "room.html", "room.npz", "room.ply", "room.png"]
     assert "above the floor" in out and "confidence" in out and "millimetres" in out
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_a_turned_frame_gives_the_voxels_of_the_upright_one(run, completer, frame, rgb, turn):
+    """Voxel for voxel, by --rotate; pose and points are those of the camera as given."""
+    K = np.array([[520, 0, 322.25], [0, 510, 241.5], [0, 0, 1]], np.float32)
+    mm = np.rint(room_frame(K, POSE) * 1000).astype(np.uint16)
+    upright = completer(rgb, mm, K, POSE)
+    back = -turn % 360
+    turned = turn_pose(POSE, back)
+    (fx, _, cx), (_, fy, cy), _ = turn_intrinsics(K, mm.shape, back)
+    cv2.imwrite(str(frame / "room_rgb.png"), turn_image(rgb[..., ::-1], back))
+    cv2.imwrite(str(frame / "room_depth.png"), turn_image(mm, back))
+    np.savetxt(frame / "pose.txt", turned)
+    words = ["--rgb", frame / "room_rgb.png", "--depth", frame / "room_depth.png"]
+    words += ["--intrinsics", fx, fy, cx, cy, "--output", frame, "--formats", "npz"]
+    words += ["--pose", frame / "pose.txt"]
+    status, _, errors = run(*words)
+    assert status == 2 and f"--rotate {turn}" in errors[0]
+    status, _, errors = run(*words, "--rotate", turn)
+    assert status == 0, errors
+    scene = np.load(frame / "room.npz")
+    np.testing.assert_array_equal(scene["labels"], upright.labels)
+    np.testing.assert_array_equal(scene["probabilities"], upright.probabilities)
+    np.testing.assert_array_equal(scene["pose"], turn_pose(upright.pose, back))
+    assert scene["rotate"] == turn
+    images = turn_image(rgb, back), turn_image(mm, back)
+    here = completer(*images, turn_intrinsics(K, mm.shape, back), turned, rotate=turn)
+    here = here.points("camera")[0]
+    np.testing.assert_allclose(here, turn_directions(upright.points("camera")[0], back), atol=1e-5)
 
 
 def test_a_frame_without_an_occupied_voxel_gets_its_other_files(run, frame, monkeypatch):

@@ -15,6 +15,7 @@ import torch
 
 from constants import IGNORE_INDEX, NYU_INTRINSICS, SCENE_FORMATS, VOXEL_SIZE
 from datasets.frames.frame import PreparedFrame, prepare_frame
+from datasets.frames.turning import turn_pose
 from datasets.geometry import WORLD_OF_ARRAY, voxels_in_view
 from datasets.voxels import is_occupied, known_labels
 from errors import InputError
@@ -24,6 +25,7 @@ from utils.checkpoint import read_network
 from utils.distributed import autocast, to_device
 from utils.files import atomic_file
 from utils.pictures.exhibit import Exhibit
+from utils.upright import upright_scores
 
 
 @dataclass
@@ -37,8 +39,8 @@ class CompletedScene:
     probabilities: (12, 60, 36, 60) float16, of the classes of constants.py.
     origin, voxel_size: corner of voxel (0, 0, 0), world metres; 0.08 m.
     pose: (4, 4) float32, camera to world: x right, y down, z forward; its inverse places voxels in
-        the camera's frame.
-    frame: what the network was given.
+        the frame of the camera as it was given, be it upright or not.
+    frame: what the network was given, upright.
     world_pose: (4, 4) float64, camera to the world of the pose that was given; None without one.
     """
 
@@ -74,7 +76,8 @@ class CompletedScene:
     def save(self, path: str | Path, mesh: bool = False) -> None:
         """Write the scene to a file; its suffix says as what.
 
-        .npz: labels, prediction, probabilities, origin, voxel_size, pose, intrinsics of the view.
+        .npz: labels, prediction, probabilities, origin, voxel_size, pose, intrinsics of the view,
+        and rotate: degrees by which the given images were turned clockwise for it.
         .ply: the occupied voxels as coloured points, or as cubes if `mesh`; world metres.
         .glb: cubes, for 3D programs and web pages (Y up).
         .png: image, depth, visible surface and prediction.
@@ -101,6 +104,7 @@ class CompletedScene:
             names = "labels", "prediction", "probabilities", "origin", "pose"
             arrays = {name: getattr(self, name) for name in names}
             arrays |= {"voxel_size": np.float32(self.voxel_size), "intrinsics": NYU_INTRINSICS}
+            arrays["rotate"] = self.frame.turn
             with atomic_file(path) as file:
                 np.savez_compressed(file, **arrays)
         else:
@@ -116,7 +120,7 @@ class CompletedScene:
             prediction=np.where(known, self.labels, 0).astype(np.int64),
             evaluated=known,
             depth=self.frame.view.depth,
-            pose=self.pose,
+            pose=self.frame.pose,
             origin=self.origin,
         )
 
@@ -171,9 +175,12 @@ class SceneCompleter:
         pose: np.ndarray | None = None,
         camera_height: float | None = None,
         name: str = "scene",
+        rotate: int | None = None,
+        expected: int = 0,
     ) -> CompletedScene:
         """Complete a frame. Arguments and errors as prepare_frame; name: a title."""
-        frame = prepare_frame(rgb, depth, intrinsics, pose, camera_height, self.device)
+        given = rgb, depth, intrinsics, pose, camera_height, self.device
+        frame = prepare_frame(*given, rotate, upright_scores, expected)
         scene = self.complete(frame, name)
         if np.shape(pose) == (4, 4):
             scene.world_pose = np.array(pose, np.float64)
@@ -185,13 +192,14 @@ class SceneCompleter:
         batch = to_device(frame.batch, self.device)
         with autocast(self.device, self.precision):
             out = self.model(batch["image"], batch["mapping2d"], batch["tsdf"])
-        logits, origin, pose = out.logits[0], frame.origin, frame.pose
+        logits, origin = out.logits[0], frame.origin
         classes, measured = logits.argmax(dim=0).to(torch.uint8), torch.from_numpy(frame.measured)
         in_view = None
         if self.everywhere:
             view = frame.view.wide_intrinsics, frame.view.wide_depth.shape
-            in_view = torch.from_numpy(voxels_in_view(pose, origin, *view)).to(self.device)
+            in_view = torch.from_numpy(voxels_in_view(frame.pose, origin, *view)).to(self.device)
         labels = known_labels(classes, batch["tsdf"][0, 0], measured.to(self.device), in_view)
         probabilities = logits.float().softmax(dim=0).half()
         arrays = (x.cpu().numpy() for x in (labels, classes, probabilities))
+        pose = turn_pose(frame.pose, -frame.turn % 360)
         return CompletedScene(name, *arrays, origin, pose, frame)

@@ -27,11 +27,13 @@ def fuse_frames(
     readers: Sequence[Reader],
     up: np.ndarray,
     camera_height: float | None = None,
+    rotate: int | None = None,
 ) -> tuple[SceneMap, str]:
-    """Complete frames one by one and fuse them; up and camera_height as in level_world.
+    """Complete frames one by one and fuse them.
 
-    A frame that cannot be used is left out, with a line on stderr. Returns the map, and a line on
-    what was believed. Raises InputError if no frame is left, or no floor is found.
+    up and camera_height as in level_world, rotate as in prepare_frame. A frame that cannot be used
+    is left out, with a line on stderr. Returns the map, and a line on what was believed. Raises
+    InputError if no frame is left, or no floor is found.
     """
     some = readers[:: -(-len(readers) // FRAMES_FOR_FLOOR)]
     try:
@@ -43,7 +45,8 @@ def fuse_frames(
         try:
             frame = _checked(read())
             pose = level @ frame.pose
-            scene_map.add(completer(frame.rgb, frame.depth, frame.K, pose, name=name))
+            scene = completer(frame.rgb, frame.depth, frame.K, pose, name=name, rotate=rotate)
+            scene_map.add(scene)
         except InputError as error:
             tqdm.write(f"skipped: {name}: {error}", file=sys.stderr)
     if not scene_map.frames:

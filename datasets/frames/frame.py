@@ -1,5 +1,6 @@
 """A frame of one's own camera, ready for the network, and what its answer is worth where."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,15 @@ from constants import (
 )
 from datasets.frames.cameras import NYUView, check_intrinsics, to_nyu_view
 from datasets.frames.depth import to_metres
-from datasets.frames.gravity import EstimatedPose, estimate_pose, grid_pose
+from datasets.frames.gravity import (
+    EstimatedPose,
+    find_faces,
+    grid_pose,
+    pose_of_faces,
+    turned_gravity,
+)
+from datasets.frames.turning import TURNS, check_turn, turn_image, turn_intrinsics
+from datasets.frames.upright import CLEAR, Verdict, depth_scores, judge, probabilities
 from datasets.geometry import NYU_INTRINSICS, Frame, grid_origin
 from datasets.transforms import normalize
 from datasets.tsdf import frame_tsdf
@@ -27,9 +36,21 @@ class PreparedFrame(NamedTuple):
     view: NYUView
     mapping: np.ndarray  # (60, 36, 60) int64: pixel of a voxel in the view, 307200 none
     measured: np.ndarray  # (60, 36, 60) bool: voxels in which a surface was measured
-    pose: np.ndarray  # (4, 4) float32 camera to world
+    pose: np.ndarray  # (4, 4) float32 camera to world, of the camera whose images are upright
     origin: np.ndarray  # (3,) float32 world metres
     estimate: EstimatedPose | None  # where the pose was estimated
+    turn: int = 0  # degrees clockwise by which the given images were turned to be upright
+
+
+class PlacedFrame(NamedTuple):
+    """A frame turned upright, and where its camera is."""
+
+    rgb: np.ndarray  # (H, W, 3) uint8
+    depth: np.ndarray  # (H, W) float32 metres
+    K: np.ndarray  # (3, 3)
+    turn: int  # degrees clockwise by which it was turned
+    pose: np.ndarray  # (4, 4) float32, camera to world, of the turned camera
+    estimate: EstimatedPose | None
 
 
 def prepare_frame(
@@ -39,6 +60,9 @@ def prepare_frame(
     pose: np.ndarray | None = None,
     camera_height: float | None = None,
     device: torch.device | str = "cpu",
+    rotate: int | None = None,
+    look: Callable[[np.ndarray], np.ndarray] | None = None,
+    expected: int = 0,
 ) -> PreparedFrame:
     """What the network needs of a frame, from its raw parts.
 
@@ -47,6 +71,10 @@ def prepare_frame(
     Z up and floor at z = 0, or (3,) the direction of gravity in the camera's frame, or None to
     estimate both from the depth; camera_height: metres above the floor, where no floor is in view;
     device: of the batch, to which only image and depth are copied.
+    rotate: degrees clockwise (0, 90, 180, 270) by which the images are to be turned to be upright;
+    intrinsics and pose are those of the images as given. None: as gravity says, where it is given;
+    else as `look`, upright_scores of utils/upright.py, and the depth say. expected: what metadata
+    say, which is kept where nothing else is known, and without `look`.
     Raises InputError for parts that do not fit, and where no room is seen.
     """
     rgb, raw = np.asarray(rgb), np.asarray(depth)
@@ -60,7 +88,9 @@ def prepare_frame(
         )
     depth = to_metres(raw).metres
     K = check_intrinsics(intrinsics, raw.shape)
-    pose, estimate = _place(depth, K, pose, camera_height)
+    rgb, depth, K, turn, pose, estimate = place_frame(
+        rgb, depth, K, pose, camera_height, rotate, look, expected
+    )
     origin = grid_origin(pose)
     view = to_nyu_view(rgb, depth, K)
     place = {"pose": pose, "origin": origin, "keep_unmeasured": False, "device": device}
@@ -84,21 +114,52 @@ def prepare_frame(
     }
     batch = {key: value[None] for key, value in batch.items()}
     arrays = (x.cpu().numpy() for x in (mapping, measured))
-    return PreparedFrame(batch, view, *arrays, pose, origin, estimate)
+    return PreparedFrame(batch, view, *arrays, pose, origin, estimate, turn)
 
 
-def _place(
-    depth: np.ndarray, K: np.ndarray, pose: np.ndarray | None, camera_height: float | None
-) -> tuple[np.ndarray, EstimatedPose | None]:
-    """The pose that places the grid, and the estimate that it comes from, if any."""
+def place_frame(
+    rgb: np.ndarray,
+    depth: np.ndarray,
+    K: np.ndarray,
+    pose: np.ndarray | None = None,
+    camera_height: float | None = None,
+    rotate: int | None = None,
+    look: Callable[[np.ndarray], np.ndarray] | None = None,
+    expected: int = 0,
+) -> PlacedFrame:
+    """Turn a frame upright and find its pose. As prepare_frame, of checked parts; depth: metres."""
+    verdict, faces = Verdict(expected if rotate is None else check_turn(rotate), True, None), None
+    if rotate is None and pose is None and look is not None:
+        faces, scores = find_faces(depth, K.astype(np.float64)), look(rgb)
+        if probabilities(scores)[TURNS.index(expected)] < CLEAR:
+            scores = scores + depth_scores(faces)
+        verdict = judge(scores, expected)
+    turn = verdict.turn
+    if turn:
+        K, faces = turn_intrinsics(K, depth.shape, turn), None
+        rgb, depth = turn_image(rgb, turn), turn_image(depth, turn)
+    parts = rgb, depth, K, turn
     if pose is not None and np.shape(pose) == (4, 4):
         if camera_height is not None:
             raise InputError("camera_height: the 4x4 pose says it already; give one of them")
-        return grid_pose(pose), None
+        return PlacedFrame(*parts, grid_pose(pose, turn), None)
     if pose is not None and np.shape(pose) != (3,):
         raise InputError(
             f"pose must be (4, 4), camera to world, or (3,), gravity's direction, not of shape "
             f"{np.shape(pose)}"
         )
-    estimate = estimate_pose(depth, K, pose, camera_height)
-    return estimate.pose, estimate
+    gravity = None if pose is None else turned_gravity(pose, turn)
+    if faces is None:
+        faces = find_faces(depth, K.astype(np.float64))
+    try:
+        estimate = pose_of_faces(faces, gravity, camera_height)
+    except InputError as error:
+        if verdict.belief is None:
+            raise
+        raise InputError(f"{error}; {verdict.belief}") from error
+    if not verdict.sure:
+        belief = f"{estimate.belief}; but {verdict.belief}"
+        estimate = estimate._replace(confidence=0.0, belief=belief)
+    elif verdict.belief is not None:
+        estimate = estimate._replace(belief=f"{verdict.belief}; {estimate.belief}")
+    return PlacedFrame(*parts, estimate.pose, estimate)

@@ -14,11 +14,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from datasets.frames.turning import TURNS, turn_directions, turn_pose
 from datasets.geometry import check_depth, check_pose
 from datasets.raycast import camera_rays
 from errors import InputError
 
 MAX_TILT = 50  # degrees between the image's down and gravity; NYUv2's frames stay below 35
+MAX_GIVEN_TILT = 60  # where gravity is given
 HEIGHT_RANGE = (0.4, 2.5)  # metres of the camera above the floor; NYUv2: 0.9 to 1.6
 MIN_FLOOR_AREA = 0.02  # square metres that are seen
 MIN_FLOOR_FACES = 40
@@ -70,7 +72,7 @@ def pose_of_faces(
     """estimate_pose from the faces, which may be those of many frames in one camera's frame."""
     if len(faces.points) < 100:
         raise InputError("no room: hardly any smooth surface is measured; give a pose")
-    gravity = _gravity_of_faces(faces) if gravity is None else check_gravity(gravity)
+    gravity = gravity_of_faces(faces) if gravity is None else check_gravity(gravity)
     floor, refined = np.zeros(len(faces.points), bool), _refined(faces, gravity)
     if height is None:
         # To a sensor's gravity, which may be some degrees off, no floor would be level.
@@ -120,39 +122,56 @@ def pose_from_gravity(gravity: np.ndarray, height: float, yaw: float = 0.0) -> n
 
 def check_gravity(gravity: np.ndarray) -> np.ndarray:
     """Return gravity's direction as a (3,) unit vector; InputError unless the camera is upright."""
+    return turned_gravity(gravity, 0)
+
+
+def turned_gravity(gravity: np.ndarray, turn: int) -> np.ndarray:
+    """Gravity in the frame of the camera whose images are turned, see datasets/frames/turning.py.
+
+    Returns a (3,) unit vector; InputError unless that camera is upright.
+    """
     gravity = np.asarray(gravity, np.float64)
     length = np.linalg.norm(gravity)
     if gravity.shape != (3,) or not np.isfinite(length) or length < 1e-6:
         raise InputError("gravity must be three numbers, its direction in the camera's frame")
-    gravity = gravity / length
-    if _tilt(gravity) > 60:
+    turned = turn_directions(gravity / length, turn)
+    if _tilt(turned) > MAX_GIVEN_TILT:
         raise InputError(
-            f"gravity is {_tilt(gravity):.0f} degrees away from the image's down: give its "
+            f"gravity is {_tilt(turned):.0f} degrees away from the image's down: give its "
             "direction in the camera's frame (x right, y down, z forward), not what an "
-            "accelerometer at rest shows, and turn the images upright"
+            f"accelerometer at rest shows{_advice(gravity)}"
         )
-    return gravity
+    return turned
+
+
+def _advice(gravity: np.ndarray) -> str:
+    """The turn, if any, by which a camera with this gravity is upright, as the end of a message."""
+    upright = [t for t in TURNS if _tilt(turn_directions(gravity, t)) <= 45]
+    return f"; or, if it is right, turn the images by --rotate {upright[0]}" if upright else ""
 
 
 def _tilt(gravity: np.ndarray) -> float:
-    """Degrees between the image's down and a unit vector in the camera's frame."""
-    return np.degrees(np.arccos(np.clip(gravity[1], -1, 1)))
+    """Degrees between the image's down and a vector in the camera's frame."""
+    return np.degrees(np.arccos(np.clip(gravity[1] / np.linalg.norm(gravity), -1, 1)))
 
 
-def grid_pose(pose: np.ndarray) -> np.ndarray:
+def grid_pose(pose: np.ndarray, turn: int = 0) -> np.ndarray:
     """The pose that places the grid, from a given camera-to-world pose with Z up, floor at z = 0.
+
+    turn: degrees by which the images were turned after the pose was taken.
 
     The camera is put above (0, 0), and the world turned by quarters (walls stay aligned) until the
     camera looks along Y within MAX_TURN degrees, as in the training data.
     Returns (4, 4) float32. Raises InputError for a camera that is not upright or not over a floor.
     """
-    pose = check_pose(pose)
-    tilt = _tilt(-pose[2, :3].astype(np.float64))
-    if tilt > 60 or not 0.1 <= pose[2, 3] <= 4:
+    given = check_pose(pose)
+    pose = turn_pose(given, turn)
+    tilt, high = _tilt(-pose[2, :3].astype(np.float64)), not 0.1 <= pose[2, 3] <= 4
+    if tilt > MAX_GIVEN_TILT or high:
         raise InputError(
             f"pose: a camera {pose[2, 3]:.2f} m above z = 0, tilted by {tilt:.0f} degrees: the "
             "world must have Z up and its floor at z = 0; without such a pose, give gravity in the "
-            "camera's frame, or nothing"
+            f"camera's frame, or nothing{'' if high else _advice(-given[2, :3])}"
         )
     placed = pose.copy()
     placed[:2, 3] = 0
@@ -203,7 +222,7 @@ def find_faces(depth: np.ndarray, K: np.ndarray) -> Patches:
     return Patches(seen, points, normals, areas)
 
 
-def _gravity_of_faces(faces: Patches) -> np.ndarray:
+def gravity_of_faces(faces: Patches) -> np.ndarray:
     """The unit direction near the image's down that fits most faces, parallel or perpendicular."""
     candidates = -faces.normals[faces.normals[:, 1] < -np.cos(np.radians(MAX_TILT))]
     if len(candidates) < 20:

@@ -3,6 +3,7 @@
 import csv
 import json
 import pickletools
+import re
 import zipfile
 
 import pytest
@@ -12,7 +13,11 @@ from test_nyu import REAL, needs_real_data
 from test_scripts import ROOT, run
 
 from config import load_config
+from datasets.files import read_rgb
+from datasets.transforms import normalize
+from models import build_model
 from models.checkpoints import read_checkpoint
+from models.encoder_weights import load_pretrained_encoder
 from utils.checkpoint import read_network
 from utils.metrics import protocol_rows
 
@@ -22,6 +27,7 @@ SHIPPED = {
 }
 ENCODER = ROOT / "checkpoint/mobilenet_v2_nyu40.pth"
 RESULTS = ROOT / "docs/results/nyu_small"
+NYU40 = {"wall": 0, "floor": 1, "chair": 4, "table": 6}
 CAD = ROOT / "data/NYUCAD"
 VOLUMES = {"teacher": "tsdf_cad", "student": "tsdf"}
 
@@ -63,6 +69,30 @@ def test_a_clone_holds_a_trained_encoder():
         features = encoder.eval()(torch.randn(1, 3, 480, 640))
     assert [f.shape[1] for f in features[1:]] == [16, 24, 32, 96, 1280]
     assert 0.1 < features[-1].mean() < 1
+
+
+def test_a_clone_holds_a_trained_segmenter():
+    """It finds what is in the picture: wall, floor, a chair, and desks as tables."""
+    cfg = load_config(ROOT / "configs/nyu_small.yaml", [
+        "model.encoder=tu-tf_efficientnet_lite2", "model.head=segmenter",
+        "model.pretrained=checkpoint/efficientnet_lite2_nyu40.pth",
+    ])  # fmt: skip
+    net = build_model(cfg.model).net_2d.eval()
+    load_pretrained_encoder(net, cfg.model.encoder, str(ROOT / cfg.model.pretrained))
+    classes = []
+    net.head.classes.register_forward_hook(lambda *args: classes.append(args[2].softmax(dim=1)))
+    image = read_rgb(ROOT / "examples/tum/desk_rgb.jpg")
+    with torch.no_grad():
+        net(torch.from_numpy(normalize(image))[None])
+    found = classes[0][0].argmax(dim=0)  # (h, w): NYU-40 class minus 1
+    shares = {name: (found == i).double().mean() for name, i in NYU40.items()}
+    assert min(shares.values()) > 0.05 and sum(shares.values()) > 0.7
+
+
+def test_every_file_that_is_named_is_there():
+    text = (ROOT / "checkpoint/README.md").read_text()
+    named = re.findall(r"^\| `(\S+)`", text, re.MULTILINE)
+    assert len(named) >= 3 and all((ROOT / "checkpoint" / name).exists() for name in named)
 
 
 @pytest.mark.parametrize("preset", ["rooms", "nyu_small"])

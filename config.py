@@ -57,7 +57,7 @@ DEFAULTS = {
         "lr_min": 1e-7,  # learning rate that the cosine approaches
         "weight_decay": 0.05,  # of weights with two or more dimensions
         "clip_norm": 10.0,  # L2 norm to which gradients are clipped
-        "precision": "fp32",  # fp32; bf16, fp16: mixed; auto: bf16 where the device has it
+        "precision": "fp32",  # fp32, tf32; mixed: bf16, fp16; auto: bf16 where the device has it
         "recompute": True,  # 3D blocks and 2D head in the backward pass: a fifth less memory
         "sync_bn": True,  # shared batch statistics over processes (CUDA only)
         "eval_every": 1,  # epochs between evaluations on the test scenes; 0: after the last only
@@ -77,7 +77,7 @@ CHOICES = {
     "data.input": ("", "tsdf", "tsdf_cad"),
     "data.photometric": ("original", "standard"),
     "model.head": ("segformer", "sketch", "segmenter"),
-    "train.precision": ("fp32", "bf16", "fp16", "auto"),
+    "train.precision": ("fp32", "tf32", "bf16", "fp16", "auto"),
 }
 
 MAX_PRESET_BYTES = 1 << 16

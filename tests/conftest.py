@@ -30,9 +30,19 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True)
-def gpu_where_it_is_needed(request):
-    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("no GPU")
+def gpu_where_it_is_needed(request, monkeypatch):
+    """A GPU for tests that ask for one, which compares with a CPU: without TF32."""
+    if request.node.get_closest_marker("gpu"):
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU")
+        for library in torch.backends.cudnn, torch.backends.cuda.matmul:
+            monkeypatch.setattr(library, "allow_tf32", False)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    """Of a test that gives the same numbers on CPU and GPU."""
+    return torch.device(request.param)
 
 
 @pytest.fixture(scope="session", autouse=True)

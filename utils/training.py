@@ -1,6 +1,5 @@
 """The training loop that teacher and student share; what differs is the Objective."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -92,11 +91,7 @@ class Training:
     ) -> None:
         self.cfg, self.model, self.objective = cfg, model, objective
         self.path, self.device = Path(path), device
-        if cfg.train.deterministic:
-            # Same seed, machine and number of processes: the same weights, as on the CPU anyway.
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS
-            torch.backends.cudnn.benchmark = False
-            torch.use_deterministic_algorithms(True)
+        distributed.choose_kernels(cfg.train.deterministic)
         with_cad, teacher = objective.volume == "tsdf_cad", objective.teacher
         self.test_set = build_dataset(cfg.data, "test", with_cad, augment=False)
         with_cad |= teacher is not None

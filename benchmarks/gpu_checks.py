@@ -25,12 +25,13 @@ from datasets.frames.cameras import PRESET_DEPTH_UNITS, preset_intrinsics
 from datasets.frames.depth import to_metres
 from datasets.nyu import build_dataset
 from models import build_model, prepare_for_inference
+from models.inference import cast_weights
 from models.losses import Targets
 from models.network import CleanerS
 from models.projection import Surface
 from utils.checkpoint import read_network
 from utils.completion import SceneCompleter
-from utils.distributed import choose_kernels, to_device
+from utils.distributed import choose_kernels, half_type, to_device
 from utils.evaluation import evaluate
 from utils.step import Objective, build_optimizer, train_step
 
@@ -246,8 +247,8 @@ def trainer(
 ) -> tuple[CleanerS, AdamW, Callable[[dict], Tensor]]:
     """A student, its optimiser, and a call: a step on a batch, which returns train_step's flags."""
     student, teacher = (build(cfg, seed).to(device) for seed in range(2))
-    teacher = prepare_for_inference(teacher)
     precision = cfg.train.precision
+    cast_weights(prepare_for_inference(teacher), half_type(device, precision))
     objective = Objective(cfg.loss, "tsdf", teacher if distil else None, precision)
     optimizer = build_optimizer(student.train(), cfg.train)
     scaler = GradScaler(device.type, enabled=precision == "fp16", init_scale=2**12)

@@ -13,8 +13,9 @@ from benchmarks.gpu_rows import Bench, Row, measured, skipped
 from benchmarks.random_scenes import random_batch
 from datasets.nyu import build_dataset
 from models import prepare_for_inference
+from models.inference import cast_weights
 from models.recompute import recompute_activations
-from utils.distributed import autocast, choose_kernels, to_device
+from utils.distributed import autocast, choose_kernels, half_type, to_device
 from utils.loading import training_loader, workers_of
 from utils.run_folder import peak_memory_gb
 
@@ -92,6 +93,7 @@ def inference(bench: Bench) -> Iterator[Row]:
 
         def prepare(case: Case = case) -> Callable:
             network = prepare_for_inference(build(full_size(bench))).to(bench.device)
+            cast_weights(network, half_type(bench.device, case.precision))
             batch = to_device(random_batch(case.batch_size), bench.device)
             inputs = [batch[name] for name in ("image", "mapping2d", "tsdf")]
 

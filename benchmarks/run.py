@@ -37,8 +37,9 @@ from datasets.geometry import Frame
 from datasets.tsdf import frame_tsdf
 from errors import exit_on_input_error
 from models import build_model, prepare_for_inference
-from models.recompute import recompute_activations
-from utils.distributed import autocast
+from models.inference import cast_weights
+from models.recompute import recompute_activations, should_recompute
+from utils.distributed import autocast, half_type
 from utils.evaluation import evaluate
 from utils.metrics import SSCMetrics
 from utils.pictures.picture import write_ply
@@ -66,7 +67,8 @@ def build(cfg: EasyDict, plain: bool) -> nn.Module:
 
 def inference(cfg: EasyDict, plain: bool) -> Case:
     model = build(cfg, plain).eval()
-    model = model if plain else prepare_for_inference(model)
+    if not plain:
+        cast_weights(prepare_for_inference(model), half_type(CPU, cfg.train.precision))
     batch = random_batch(1)
 
     def run() -> tuple[Tensor]:
@@ -81,8 +83,10 @@ def training_step(cfg: EasyDict, plain: bool, volume: str) -> Case:
     model = build(cfg, plain).train()
     teacher = build(cfg, plain).eval() if volume == "tsdf" else None
     if not plain:
-        recompute_activations(model, cfg.train.recompute)
-        teacher = teacher and prepare_for_inference(teacher)
+        how = cfg.train.recompute, CPU, cfg.train.batch_size, cfg.model.width
+        recompute_activations(model, should_recompute(*how))
+        if teacher:
+            cast_weights(prepare_for_inference(teacher), half_type(CPU, cfg.train.precision))
     objective = Objective(cfg.loss, volume, teacher, cfg.train.precision)
     if plain and teacher:
         teacher.requires_grad_()  # the original keeps its graph

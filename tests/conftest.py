@@ -30,13 +30,12 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True)
-def gpu_where_it_is_needed(request, monkeypatch):
+def gpu_where_it_is_needed(request):
     """A GPU for tests that ask for one, which compares with a CPU: without TF32."""
     if request.node.get_closest_marker("gpu"):
         if not torch.cuda.is_available():
             pytest.skip("no GPU")
-        for library in torch.backends.cudnn, torch.backends.cuda.matmul:
-            monkeypatch.setattr(library, "allow_tf32", False)
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from datasets.nyu import NYUDataset
 from models import prepare_for_inference
-from models.inference import FlipMean
+from models.inference import FlipMean, cast_weights
 from models.network import CleanerS
 from utils import distributed
-from utils.distributed import autocast, to_device
+from utils.distributed import autocast, half_type, to_device
 from utils.metrics import SSCMetrics
 from utils.signals import wait_for_main
 
@@ -46,6 +46,7 @@ def evaluate(
     on_gpu = device.type == "cuda"
     loader = DataLoader(shard, num_workers=workers, pin_memory=on_gpu, worker_init_fn=wait_for_main)
     network = prepare_for_inference(copy.deepcopy(model))
+    cast_weights(network, half_type(device, precision))
     if flips:
         network.ssc_net = FlipMean(network.ssc_net)
     scenes, pending = {}, deque()
@@ -56,7 +57,7 @@ def evaluate(
             with autocast(device, precision):
                 out = network(batch["image"], batch["mapping2d"], batch[volume])
             labels = out.logits.argmax(dim=1)
-            scenes[name] = SSCMetrics()
+            scenes[name] = SSCMetrics(device)
             scenes[name].update(labels, batch)
             if on_scene:
                 pending.append(background.submit(on_scene, name, labels[0], batch))

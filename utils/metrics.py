@@ -48,9 +48,10 @@ class SSCMetrics:
     all_voxels: SC and SSC on every voxel with a label (as MonoScene evaluates).
     """
 
-    def __init__(self) -> None:
-        self.sc = torch.zeros(2, 2, 2, dtype=torch.int64)  # protocol, truth, prediction
-        self.ssc = torch.zeros(2, NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        kind = {"dtype": torch.int64, "device": device}
+        self.sc = torch.zeros(2, 2, 2, **kind)  # protocol, truth, prediction
+        self.ssc = torch.zeros(2, NUM_CLASSES, NUM_CLASSES, **kind)
 
     def update(self, prediction: Tensor, batch: dict) -> None:
         """Count a batch (of NYUDataset's samples).

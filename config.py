@@ -58,8 +58,8 @@ DEFAULTS = {
         "lr_min": 1e-7,  # learning rate that the cosine approaches
         "weight_decay": 0.05,  # of weights with two or more dimensions
         "clip_norm": 10.0,  # L2 norm to which gradients are clipped
-        "precision": "fp32",  # fp32; bf16, fp16: mixed; auto: bf16 where the device has it
-        "recompute": True,  # 3D blocks and 2D head in the backward pass: a fifth less memory
+        "precision": "fp32",  # fp32, tf32; mixed: bf16, fp16; auto: bf16 where the device has it
+        "recompute": "auto",  # what the backward pass needs; auto: where a GPU's memory is small
         "sync_bn": True,  # shared batch statistics over processes (CUDA only)
         "eval_every": 1,  # epochs between evaluations on the test scenes; 0: after the last only
         "save_minutes": 10.0,  # between checkpoints within an epoch; 0: none by time
@@ -78,7 +78,8 @@ CHOICES = {
     "data.input": ("", "tsdf", "tsdf_cad"),
     "data.photometric": ("original", "standard"),
     "model.head": ("segformer", "sketch", "segmenter"),
-    "train.precision": ("fp32", "bf16", "fp16", "auto"),
+    "train.recompute": ("auto", "true", "false"),
+    "train.precision": ("fp32", "tf32", "bf16", "fp16", "auto"),
 }
 
 MAX_PRESET_BYTES = 1 << 16
@@ -113,6 +114,8 @@ def _convert(key: str, value: object, default: object, source: str) -> object:
             value = float(value)
     if kind is str and value is None:
         value = ""
+    if type(value) is bool and "true" in CHOICES.get(key, ()):
+        value = str(value).lower()
     if type(value) is not kind or (kind is str and not value.isprintable()):
         raise InputError(f"{source}: {key} must be of type {kind.__name__}, not {_short(value)}")
     if key in CHOICES and value not in CHOICES[key]:

@@ -11,9 +11,10 @@ if ! "$PYTHON" -c "import sys; sys.exit(sys.version_info < (3, 10))"; then
 fi
 if ! has_modules "$PYTHON"; then
   if ! has_modules .venv/bin/python; then
-    echo "Installing requirements.txt into .venv (once)"
+    echo "Installing requirements.txt into .venv, once: some 6 GB on Linux, 4 of them PyTorch's CUDA"
+    echo "libraries. Without a GPU, begin with PyTorch's CPU build in .venv (README.md)."
     "$PYTHON" -m venv .venv
-    .venv/bin/python -m pip install --quiet -r requirements.txt
+    .venv/bin/python -m pip install -r requirements.txt
   fi
   PYTHON=.venv/bin/python
 fi

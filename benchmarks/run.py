@@ -29,16 +29,17 @@ from torch.utils.data import DataLoader
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import reference, reference_data
+from benchmarks.random_scenes import random_batch
 from benchmarks.timing import print_header, print_row, take_turns
 from config import load_config, parse_settings
-from constants import GRID, IGNORE_INDEX, IMAGE_SIZE, NO_PIXEL, NO_VOXEL, NUM_CLASSES, NUM_PIXELS
 from datasets import transforms
 from datasets.geometry import Frame
 from datasets.tsdf import frame_tsdf
 from errors import exit_on_input_error
 from models import build_model, prepare_for_inference
-from models.recompute import recompute_activations
-from utils.distributed import autocast
+from models.inference import cast_weights
+from models.recompute import recompute_activations, should_recompute
+from utils.distributed import autocast, half_type
 from utils.evaluation import evaluate
 from utils.metrics import SSCMetrics
 from utils.pictures.picture import write_ply
@@ -46,41 +47,6 @@ from utils.step import Objective, build_optimizer, train_step
 
 CPU = torch.device("cpu")
 Case = Callable[[], tuple[Tensor, ...]]  # runs once and returns what is compared
-
-
-def random_batch(size: int) -> dict[str, Tensor]:
-    """Scenes as dense as NYUv2's: some 8,000 mapped pixels, 9,000 evaluated voxels."""
-    rng = np.random.default_rng(0)
-    shape = size, *GRID
-    tsdf = rng.uniform(-1, 1, (size, 1, *GRID)).astype(np.float32)
-    label3d = rng.integers(0, NUM_CLASSES, shape)
-    label3d[rng.random(shape) < 0.4] = IGNORE_INDEX
-    mapping2d = np.full((size, NUM_PIXELS), NO_VOXEL)
-    mapping = np.full((size, np.prod(GRID)), NO_PIXEL)
-    for pixel_row, voxel_row in zip(mapping2d, mapping, strict=True):
-        voxels = surface_voxels(rng)
-        pixels = rng.choice(NUM_PIXELS, len(voxels), replace=False)
-        pixel_row[pixels], voxel_row[voxels] = voxels, pixels
-    arrays = {
-        "image": rng.standard_normal((size, 3, *IMAGE_SIZE), dtype=np.float32),
-        "tsdf": tsdf,
-        "tsdf_cad": np.sign(tsdf) * np.sqrt(np.abs(tsdf)),
-        "label3d": label3d,
-        "label_weight": rng.random(shape) < 0.12,
-        "mapping2d": mapping2d.reshape(size, *IMAGE_SIZE),
-        "mapping": mapping.reshape(shape),
-    }
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def surface_voxels(rng: np.random.Generator) -> np.ndarray:
-    """Flat indices of a floor, a back wall and steps before it: connected, as surfaces are."""
-    volume = np.zeros(GRID, dtype=bool)
-    volume[:, 1, :] = volume[:, :, 50] = True
-    for _ in range(12):
-        x, y, z = rng.integers(0, (50, 20, 45))
-        volume[x : x + 10, y : y + 12, z] = volume[x : x + 10, y, z : z + 10] = True
-    return np.flatnonzero(volume)
 
 
 class RandomScenes(list):
@@ -101,7 +67,8 @@ def build(cfg: EasyDict, plain: bool) -> nn.Module:
 
 def inference(cfg: EasyDict, plain: bool) -> Case:
     model = build(cfg, plain).eval()
-    model = model if plain else prepare_for_inference(model)
+    if not plain:
+        cast_weights(prepare_for_inference(model), half_type(CPU, cfg.train.precision))
     batch = random_batch(1)
 
     def run() -> tuple[Tensor]:
@@ -116,8 +83,10 @@ def training_step(cfg: EasyDict, plain: bool, volume: str) -> Case:
     model = build(cfg, plain).train()
     teacher = build(cfg, plain).eval() if volume == "tsdf" else None
     if not plain:
-        recompute_activations(model, cfg.train.recompute)
-        teacher = teacher and prepare_for_inference(teacher)
+        how = cfg.train.recompute, CPU, cfg.train.batch_size, cfg.model.width
+        recompute_activations(model, should_recompute(*how))
+        if teacher:
+            cast_weights(prepare_for_inference(teacher), half_type(CPU, cfg.train.precision))
     objective = Objective(cfg.loss, volume, teacher, cfg.train.precision)
     if plain and teacher:
         teacher.requires_grad_()  # the original keeps its graph

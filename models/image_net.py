@@ -76,7 +76,8 @@ class SegFormerHead(Recomputed):
         for linear, level in zip(self.linear, levels, strict=True):
             x = F.conv2d(level, linear.weight[..., None, None], linear.bias)
             if x.shape[2:] != size:
-                x = F.interpolate(x, size, mode="bilinear", align_corners=False)
+                # Autocast resizes in fp32, to which all maps would be joined.
+                x = F.interpolate(x, size, mode="bilinear", align_corners=False).to(x.dtype)
             maps.append(x)
         feature = self.fuse(self.dropout(torch.cat(maps[::-1], dim=1)))
         return feature, self.classifier(feature)

@@ -39,7 +39,7 @@ def _folding_pairs(model: CleanerS) -> list[tuple[str, str]]:
 
     Found by running the network without data, so that encoders of every structure are covered.
     """
-    probe = copy.deepcopy(model).to("meta")
+    probe = copy.deepcopy(model).to("meta", torch.float32)  # weights may be cast, see below
     names = {module: name for name, module in probe.named_modules()}
     made_by, pairs = {}, []  # made_by: names by tensor, which is kept and known by its identity
 
@@ -67,6 +67,18 @@ def _fold(convolution: nn.Module, norm: nn.Module) -> None:
     layout = torch.channels_last_3d if weight.ndim == 5 else torch.channels_last
     convolution.weight.data = weight.detach().contiguous(memory_format=layout)
     convolution.bias = nn.Parameter(bias.detach(), requires_grad=False)
+
+
+def cast_weights(model: nn.Module, dtype: torch.dtype | None) -> None:
+    """Cast, once, what autocast to `dtype` casts in every forward pass of a frozen network.
+
+    Its outputs under autocast are the same, bit for bit. None: nothing is cast. A layer of another
+    type may compute with its weights in its own way, and is left to autocast.
+    """
+    if dtype is not None:
+        for module in model.modules():
+            if type(module) in (*CONVOLUTIONS, nn.Linear):
+                module.to(dtype)
 
 
 class FlipMean(nn.Module):

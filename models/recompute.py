@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+KEPT_A_SCENE = 3e9  # bytes for the backward pass, at width 256 in fp32; tests count them
+
 
 class Recomputed(nn.Module):
     """A module that keeps, if asked to, only its input for the backward pass.
@@ -41,6 +43,17 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.num_batches_tracked -= 1
+
+
+def should_recompute(setting: str, device: torch.device, batch_size: int, width: int) -> bool:
+    """By setting train.recompute: true, false, or auto.
+
+    auto: but for a GPU that has twice the memory of what the backward pass would keep.
+    """
+    if setting != "auto" or device.type != "cuda":
+        return setting != "false"
+    kept = KEPT_A_SCENE * batch_size * width / 256
+    return kept > torch.cuda.get_device_properties(device).total_memory / 2
 
 
 def recompute_activations(model: nn.Module, recompute: bool) -> None:

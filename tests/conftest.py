@@ -31,8 +31,17 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def gpu_where_it_is_needed(request):
-    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("no GPU")
+    """A GPU for tests that ask for one, which compares with a CPU: without TF32."""
+    if request.node.get_closest_marker("gpu"):
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    """Of a test that gives the same numbers on CPU and GPU."""
+    return torch.device(request.param)
 
 
 @pytest.fixture(scope="session", autouse=True)

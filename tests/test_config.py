@@ -50,7 +50,7 @@ def test_presets_are_valid(preset):
         ("loss.label_smoothing=2", "loss.label_smoothing must be in 0..1"),
         ("seed=99999999999999999", "seed must be in 0..2147483647"),
         ("model.freeze_encoder=1", "model.freeze_encoder must be of type bool"),
-        ("train.precision=fp8", "train.precision must be one of fp32, bf16, fp16, auto"),
+        ("train.precision=fp8", "train.precision must be one of fp32, tf32, bf16, fp16, auto"),
         ("train=3", "train must hold"),
         ("train.lr", "write key.sub=value"),
         ("data.root=[a", "not valid YAML"),

@@ -18,6 +18,7 @@ from models.projection import (
     sample_bilinear,
     visible_voxels,
 )
+from utils.distributed import to_device
 
 
 def sliced(array, slices):
@@ -29,11 +30,11 @@ def capture(module, store, name):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_outputs_equal_the_original(batch_size, golden, tiny_model, golden_batch):
+def test_outputs_equal_the_original(batch_size, device, golden, tiny_model, golden_batch):
     expected, arrays = golden("golden_tiny.json"), golden("golden_tiny.npz")
     slices = expected["slices"]
-    batch = golden_batch(range(batch_size))
-    model = tiny_model()
+    batch = to_device(golden_batch(range(batch_size)), device)
+    model = tiny_model().to(device)
     stages, maps = {}, {}
     capture(model.net_2d.encoder, stages, "levels")
     capture(model.net_2d, maps, "maps")
@@ -52,8 +53,9 @@ def test_outputs_equal_the_original(batch_size, golden, tiny_model, golden_batch
         key = f"B{batch_size}/student/{name}"
         if key in arrays:
             torch.testing.assert_close(
-                sliced(value, slices[name]), torch.from_numpy(arrays[key]), atol=tolerance, rtol=0
-            )
+                sliced(value.cpu(), slices[name]), torch.from_numpy(arrays[key]),
+                atol=tolerance, rtol=0,
+            )  # fmt: skip
         for statistic in ("mean", "std", "absmax"):
             if key in expected:
                 got = value.abs().max() if statistic == "absmax" else getattr(value, statistic)()
@@ -74,7 +76,7 @@ def test_outputs_equal_the_original(batch_size, golden, tiny_model, golden_batch
     check("semantic2d", dense, 5e-5)
     mapped = batch["mapping2d"] != NO_VOXEL
     torch.testing.assert_close(out.logits_2d, dense.permute(0, 2, 3, 1)[mapped], atol=5e-6, rtol=0)
-    histogram = torch.bincount(out.logits.argmax(dim=1).flatten(), minlength=12)
+    histogram = torch.bincount(out.logits.argmax(dim=1).flatten().cpu(), minlength=12)
     assert histogram.tolist() == pytest.approx(
         expected[f"B{batch_size}/student/argmax3d_hist"], abs=3
     )
@@ -97,10 +99,12 @@ def test_semantic2d_at_the_sampled_pixels(golden, tiny_model, golden_batch):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_losses_and_gradients_equal_the_original(batch_size, golden, tiny_model, golden_batch):
+def test_losses_and_gradients_equal_the_original(
+    batch_size, device, golden, tiny_model, golden_batch
+):
     expected = golden("golden_tiny.json")
-    batch = golden_batch(range(batch_size))
-    student, teacher = tiny_model(), tiny_model("teacher")
+    batch = to_device(golden_batch(range(batch_size)), device)
+    student, teacher = tiny_model().to(device), tiny_model("teacher").to(device)
     out = student(batch["image"], batch["mapping2d"], batch["tsdf"])
     with torch.no_grad():
         teacher_out = teacher(batch["image"], batch["mapping2d"], batch["tsdf_cad"])

@@ -19,6 +19,7 @@ from models.losses import (
     supervised_losses,
 )
 from models.network import SSCOutput
+from utils.distributed import to_device
 from utils.step import Objective, build_optimizer, learning_rate, parameter_groups, train_step
 
 CPU = torch.device("cpu")
@@ -45,17 +46,17 @@ class FixedFlips(nn.Module):
         return self.model(*inputs, flips=self.flips)
 
 
-def test_four_optimiser_steps_equal_the_originals(golden, tiny_model, golden_batch):
+def test_four_optimiser_steps_equal_the_originals(device, golden, tiny_model, golden_batch):
     """Rounding grows through AdamW: step 1 is compared closely, later ones loosely.
 
     (The same steps in float64 end 6 % from the golden prediction too.)
     """
     expected = golden("golden_train_tiny.json")
     cfg = load_config()
-    student = FixedFlips(without_randomness(tiny_model()))
-    objective = Objective(cfg.loss, "tsdf", teacher=tiny_model("teacher"))
+    student = FixedFlips(without_randomness(tiny_model())).to(device)
+    objective = Objective(cfg.loss, "tsdf", teacher=tiny_model("teacher").to(device))
     optimizer = build_optimizer(student, cfg.train)
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    scaler = torch.amp.GradScaler(device.type, enabled=False)
     student.train()
 
     norms = {}
@@ -73,7 +74,8 @@ def test_four_optimiser_steps_equal_the_originals(golden, tiny_model, golden_bat
         for step, tolerance in enumerate(tolerances):
             batch = golden_batch(expected["steps_seeds"][step])
             student.flips = tuple(expected["flips_xz"][step])
-            losses, _ = train_step(student, optimizer, scaler, objective, [batch], cfg.train, CPU)
+            arguments = student, optimizer, scaler, objective, [batch], cfg.train, device
+            losses, _ = train_step(*arguments)
             theirs = expected["steps"][step]
             ours = {
                 "KD_T": losses["kd_t"],
@@ -102,14 +104,14 @@ def test_four_optimiser_steps_equal_the_originals(golden, tiny_model, golden_bat
             compared += 1
     assert compared == len(expected["state_after"]) - 216
     student.flips = None
-    batch = golden_batch([0])
+    batch = to_device(golden_batch([0]), device)
     with torch.no_grad():
         out = student.eval()(batch["image"], batch["mapping2d"], batch["tsdf"])
     mean, std = (expected["eval_after/pred3d"][key] for key in ("mean", "std"))
     assert out.logits.std().item() == pytest.approx(std, rel=0.05)
     assert out.logits.mean().item() == pytest.approx(mean, rel=0.05)
     after = torch.from_numpy(golden("golden_train_tiny.npz")["pred3d_eval_after"])
-    difference = out.logits[:, :, ::6, ::6, ::6] - after
+    difference = out.logits[:, :, ::6, ::6, ::6].cpu() - after
     assert difference.norm() < 0.12 * after.norm()
 
 

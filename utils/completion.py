@@ -20,9 +20,10 @@ from datasets.geometry import WORLD_OF_ARRAY, voxels_in_view
 from datasets.voxels import is_occupied, known_labels
 from errors import InputError
 from models import prepare_for_inference
+from models.inference import cast_weights
 from models.network import CleanerS
 from utils.checkpoint import read_network
-from utils.distributed import autocast, to_device
+from utils.distributed import autocast, half_type, to_device
 from utils.files import atomic_file
 from utils.pictures.exhibit import Exhibit
 from utils.upright import upright_scores
@@ -142,6 +143,7 @@ class SceneCompleter:
     ) -> None:
         self.device = torch.device(device)
         self.model = prepare_for_inference(model.to(self.device))
+        cast_weights(self.model, half_type(self.device, precision))
         self.precision = precision
         self.everywhere = everywhere
 

@@ -32,7 +32,10 @@ def setup() -> torch.device:
             )
         torch.cuda.set_device(device)
     if several:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        on_gpu = device.type == "cuda"
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=device if on_gpu else None
+        )
     return device
 
 
@@ -142,12 +145,37 @@ def has_bf16(device: torch.device) -> bool:
     return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Mixed precision by setting train.precision: fp32, bf16, fp16 or auto."""
+def half_type(device: torch.device, precision: str) -> torch.dtype | None:
+    """What a train.precision of bf16, fp16 or auto computes in on this device; None: in fp32."""
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
-    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision by setting train.precision: fp32, tf32, bf16, fp16 or auto.
+
+    On GPUs it also sets, from here on and for the backward pass too, whether fp32 means TF32.
+    """
+    if device.type == "cuda":
+        tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    dtype = half_type(device, precision)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def choose_kernels(deterministic: bool) -> None:
+    """For the whole process: kernels that add up in one order always, or the fastest of a GPU.
+
+    With the former, seed, machine and number of processes give the same weights, as on the CPU
+    anyway.
+    """
+    torch.backends.cudnn.benchmark = not deterministic  # tries all once for each shape: few here
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS
+        torch.use_deterministic_algorithms(True)
+        # It would write to all new memory. Nothing here reads what was not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def to_device(batch: dict, device: torch.device) -> dict:

@@ -15,10 +15,10 @@ from datasets.nyu import NYUDataset
 from datasets.poses import recover_pose
 from datasets.voxels import known_labels
 from models import prepare_for_inference
-from models.inference import FlipMean
+from models.inference import FlipMean, cast_weights
 from models.network import CleanerS
 from utils import distributed
-from utils.distributed import autocast, to_device
+from utils.distributed import autocast, half_type, to_device
 from utils.metrics import SSCMetrics
 from utils.signals import wait_for_main
 
@@ -69,6 +69,7 @@ def evaluate(
     on_gpu = device.type == "cuda"
     loader = DataLoader(shard, num_workers=workers, pin_memory=on_gpu, worker_init_fn=wait_for_main)
     network = prepare_for_inference(copy.deepcopy(model))
+    cast_weights(network, half_type(device, precision))
     if flips:
         network.ssc_net = FlipMean(network.ssc_net)
     scenes, pending = {}, deque()
@@ -83,7 +84,7 @@ def evaluate(
             batch["known"] = known_labels(
                 labels, batch[volume].squeeze(1), measured, batch.get("in_view")
             )
-            scenes[name] = SSCMetrics()
+            scenes[name] = SSCMetrics(device)
             scenes[name].update(labels, batch, batch["known"])
             if on_scene:
                 pending.append(background.submit(on_scene, name, labels[0], batch))

@@ -51,10 +51,10 @@ class SSCMetrics:
     counts as empty here.
     """
 
-    def __init__(self) -> None:
-        shape = len(PROTOCOLS), NUM_CLASSES, NUM_CLASSES
-        self.sc = torch.zeros(len(PROTOCOLS), 2, 2, dtype=torch.int64)  # of truth, prediction
-        self.ssc = torch.zeros(shape, dtype=torch.int64)
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        kind, protocols = {"dtype": torch.int64, "device": device}, len(PROTOCOLS)
+        self.sc = torch.zeros(protocols, 2, 2, **kind)  # protocol, truth, prediction
+        self.ssc = torch.zeros(protocols, NUM_CLASSES, NUM_CLASSES, **kind)
 
     def update(self, prediction: Tensor, batch: dict, known: Tensor | None = None) -> None:
         """Count a batch (of NYUDataset's samples).

@@ -1,6 +1,5 @@
 """The training loop that teacher and student share; what differs is the Objective."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,9 +16,10 @@ from errors import InputError
 from models import build_model, prepare_for_inference
 from models.checkpoints import Checkpoint, load_strictly, read_checkpoint
 from models.encoder_weights import load_pretrained_encoder
+from models.inference import cast_weights
 from models.losses import SUPERVISED
 from models.network import CleanerS
-from models.recompute import recompute_activations
+from models.recompute import recompute_activations, should_recompute
 from utils import distributed
 from utils.checkpoint import (
     beside,
@@ -92,11 +92,7 @@ class Training:
     ) -> None:
         self.cfg, self.model, self.objective = cfg, model, objective
         self.path, self.device = Path(path), device
-        if cfg.train.deterministic:
-            # Same seed, machine and number of processes: the same weights, as on the CPU anyway.
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS
-            torch.backends.cudnn.benchmark = False
-            torch.use_deterministic_algorithms(True)
+        distributed.choose_kernels(cfg.train.deterministic)
         with_cad, teacher = objective.volume == "tsdf_cad", objective.teacher
         self.test_set = build_dataset(cfg.data, "test", with_cad, augment=False)
         with_cad |= teacher is not None
@@ -109,10 +105,11 @@ class Training:
                 f"{cfg.train.batch_size} x train.accumulate={cfg.train.accumulate} on "
                 f"{distributed.world_size()} processes"
             )
-        recompute_activations(model, cfg.train.recompute)
+        how = cfg.train.recompute, device, cfg.train.batch_size, cfg.model.width
+        recompute_activations(model, should_recompute(*how))
         model.to(device)
         if teacher is not None:
-            teacher.to(device)
+            cast_weights(teacher.to(device), distributed.half_type(device, cfg.train.precision))
         self.optimizer = build_optimizer(model, cfg.train)
         self.scaler = GradScaler(device.type, enabled=cfg.train.precision == "fp16")
         self.meta = {"epoch": 0, "unfinished": None, "skipped": 0, "history": []}

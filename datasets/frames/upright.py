@@ -14,7 +14,7 @@ from datasets.frames.gravity import Patches, gravity_of_faces
 from datasets.frames.turning import TURNS, turn_directions
 from errors import InputError
 
-SURE = 0.9  # probability from which a turn is believed
+SURE = 0.97  # probability from which a turn is believed
 CLEAR = 0.99  # that the image alone gives to the expected turn, so that the depth is not asked
 
 _LEVEL = np.cos(np.radians(12))

@@ -370,7 +370,7 @@ def test_a_signal_saves_after_the_step_and_ends(number, nyu, undisturbed, capsys
 def test_a_signal_during_evaluation_saves_and_ends_at_once(nyu, undisturbed, monkeypatch):
     cfg = small_settings(nyu, "train.epochs=2")
 
-    def evaluate_and_stop(*words):
+    def evaluate_and_stop(*words, **settings):
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("the evaluation went on")
 

@@ -42,18 +42,15 @@ OUTCOMES = ("right", "warned", "refused", "wrong")
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]  # image, depth in metres, intrinsics
 
 
-def outcomes(frame: Frame, height: float | None) -> list[str]:
-    """What becomes of a frame at each of TURNS; height: of --camera-height."""
+def outcomes(frame: Frame, scores: np.ndarray, height: float | None) -> list[str]:
+    """What becomes of a frame at each of TURNS; scores: of its image; height: --camera-height."""
     rgb, depth, K = frame
     found = []
     for turn in TURNS:
-        turned = (
-            turn_image(rgb, turn),
-            turn_image(depth, turn),
-            turn_intrinsics(K, depth.shape, turn),
-        )
+        images = turn_image(rgb, turn), turn_image(depth, turn)
+        camera, seen = turn_intrinsics(K, depth.shape, turn), _turned_scores(scores, turn)
         try:
-            placed = place_frame(*turned, camera_height=height, look=upright_scores)
+            placed = place_frame(*images, camera, camera_height=height, look=lambda _, s=seen: s)
         except InputError:
             found.append("refused")
             continue
@@ -64,11 +61,20 @@ def outcomes(frame: Frame, height: float | None) -> list[str]:
     return found
 
 
-def room_outcomes(seed: int, index: int) -> list[list[str]]:
+def _turned_scores(scores: np.ndarray, turn: int) -> np.ndarray:
+    """Those of the turned image are the same, moved (tests/test_turned.py): computed once."""
+    return np.roll(scores, -TURNS.index(turn))
+
+
+def both_outcomes(frame: Frame, height: float) -> list[list[str]]:
     """Without and with the camera's height."""
+    scores = upright_scores(frame[0])
+    return [outcomes(frame, scores, given) for given in (None, height)]
+
+
+def room_outcomes(seed: int, index: int) -> list[list[str]]:
     room = make_room(seed, "test", index)
-    frame = room.rgb, room.depth, room.K
-    return [outcomes(frame, height) for height in (None, float(room.pose[2, 3]))]
+    return both_outcomes((room.rgb, room.depth, room.K), float(room.pose[2, 3]))
 
 
 def real_frames(folder: Path) -> Iterator[Frame]:
@@ -85,9 +91,9 @@ def real_frames(folder: Path) -> Iterator[Frame]:
 
 def image_outcomes(path: Path) -> list[str]:
     """Of an image alone."""
-    rgb, found = read_rgb(path), []
+    scores, found = upright_scores(read_rgb(path)), []
     for turn in TURNS:
-        verdict = judge(upright_scores(turn_image(rgb, turn)))
+        verdict = judge(_turned_scores(scores, turn))
         right = "right" if (verdict.turn + turn) % 360 == 0 else "wrong"
         found.append(right if verdict.sure else "warned")
     return found
@@ -123,9 +129,9 @@ def main() -> None:
     print_counts("generated rooms", [without for without, _ in rooms])
     print_counts("generated rooms, height given", [given for _, given in rooms])
     if args.frames:
-        frames = list(real_frames(args.frames))
-        print_counts("real frames", [outcomes(frame, None) for frame in frames])
-        print_counts("real frames, height given", [outcomes(frame, 1.3) for frame in frames])
+        frames = [both_outcomes(frame, 1.3) for frame in real_frames(args.frames)]
+        print_counts("real frames", [without for without, _ in frames])
+        print_counts("real frames, height given", [given for _, given in frames])
     if images:
         print_counts("NYUv2, image alone", found)
 

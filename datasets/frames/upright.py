@@ -1,9 +1,9 @@
 """Which turn makes a frame upright: what its depth says of it, and the verdict with its image's.
 
 Scores are natural logarithms of likelihoods, up to a common constant, one for each of TURNS. Those
-of the depth weigh what a room shows to an upright camera: floor and table tops below it, little above
-it, and a camera that is rolled and tilted little. Wall, floor and ceiling are at right angles in
-every turn, so this is weaker evidence than the image's (utils/upright.py).
+of the depth weigh what a room shows to an upright camera: floor and table tops below it, little
+above it, and a camera that is rolled and tilted little. Wall, floor and ceiling are at right angles
+in every turn, so this is weaker evidence than the image's (utils/upright.py).
 """
 
 from typing import NamedTuple

@@ -31,7 +31,7 @@ from datasets.files import read_depth_image, read_photo
 from datasets.frames import cameras
 from datasets.frames.camera_files import Camera, read_camera
 from datasets.frames.depth import UNITS, to_metres
-from datasets.frames.distortion import Lens, undistort
+from datasets.frames.distortion import undistort
 from datasets.frames.finding import FrameFiles, find_frames
 from datasets.frames.turning import TURNS, as_exif_says
 from errors import InputError, exit_on_input_error
@@ -61,6 +61,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--camera", choices=cameras.PRESETS, help="typical intrinsics and depth unit of a camera")
     add("--intrinsics", nargs="+", metavar="FILE|fx fy cx cy", help="camera file, or numbers")
     add("--crop", action="store_true", help="the images are a part of what --intrinsics are for")
+    rectified = "the images are without the distortion that --intrinsics state (ROS: P, not K)"
+    add("--rectified", action="store_true", help=rectified)
     unit = "of the depth image, or its units in a metre; default: mm, and metres for floats"
     add("--depth-unit", metavar="|".join(UNITS) + "|NUMBER", help=unit)
     pose = "4x4 camera to world (Z up, floor at 0) or gravity's direction; default: estimated"
@@ -106,37 +108,48 @@ def check_output(frames: list[FrameFiles], args: argparse.Namespace) -> None:
     check_writable(args.output / "frame")
 
 
-def camera_of(args: argparse.Namespace, shape: tuple[int, int]) -> tuple[np.ndarray, Lens | None]:
-    """Intrinsics (3, 3) for images of this shape, and their lens; by default NYUv2's camera."""
-    if args.camera:
-        return cameras.preset_intrinsics(args.camera, shape), None
+def stated_camera(args: argparse.Namespace) -> Camera | None:
+    """What --intrinsics states; None without."""
     if args.intrinsics is None:
-        if shape != IMAGE_SIZE:
-            raise InputError("give the camera by --camera or --intrinsics")
-        return NYU_INTRINSICS, None
-    words, name = args.intrinsics, "--intrinsics"
+        return None
+    words = args.intrinsics
     if len(words) == 1 and words[0].count(",") == 3 and not Path(words[0]).exists():
         words = words[0].split(",")
     if len(words) == 1:
-        name, camera = words[0], read_camera(words[0])
-    else:
-        try:
-            fx, fy, cx, cy = map(float, words)
-        except ValueError:
-            raise InputError("--intrinsics: give a file, or four numbers fx fy cx cy") from None
-        camera = Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
-    return cameras.camera_matrix(camera, shape, name, args.crop), camera.lens
+        camera = read_camera(words[0])
+        return camera.as_rectified() if args.rectified else camera
+    try:
+        fx, fy, cx, cy = map(float, words)
+    except ValueError:
+        raise InputError("--intrinsics: give a file, or four numbers fx fy cx cy") from None
+    return Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+
+
+def matrix_of(
+    camera: Camera | None, args: argparse.Namespace, shape: tuple[int, int]
+) -> np.ndarray:
+    """Intrinsics (3, 3) for images of this shape; by default NYUv2's camera."""
+    if camera is not None:
+        name = args.intrinsics[0] if len(args.intrinsics) == 1 else "--intrinsics"
+        return cameras.camera_matrix(camera, shape, name, args.crop)
+    if args.camera:
+        return cameras.preset_intrinsics(args.camera, shape)
+    if shape != IMAGE_SIZE:
+        raise InputError("give the camera by --camera or --intrinsics")
+    return NYU_INTRINSICS
 
 
 def read_frame(
     files: FrameFiles, args: argparse.Namespace
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, list[str]]:
-    """Colour, depth in metres, intrinsics, the turn that EXIF says, lines on what was believed."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], int]:
+    """Colour, depth in metres, intrinsics, lines on what was believed, the turn that EXIF says."""
     (rgb, exif), raw = read_photo(files.rgb), read_depth_image(files.depth)
     rgb, exif, turned = as_exif_says(rgb, exif, raw.shape, files.rgb)
-    unit = args.depth_unit
+    camera, unit = stated_camera(args), args.depth_unit
     if unit is None and raw.dtype.kind != "f":
         unit = cameras.PRESET_DEPTH_UNITS.get(args.camera)
+        if camera is not None and camera.per_metre is not None:
+            unit = f"{camera.per_metre:g}"
     depth, belief = to_metres(raw, unit, files.depth)
     beliefs, sizes = [belief, *turned], [raw.shape]
     if args.camera is None and args.intrinsics is None:
@@ -145,25 +158,26 @@ def read_frame(
         sizes.append(rgb.shape[:2])  # aligned, but the camera may be given for either size
         rgb = cv2.resize(rgb, raw.shape[::-1], interpolation=cv2.INTER_AREA)
         beliefs.append(f"{files.rgb}: taken as aligned with the depth, and resized to its size")
+    cameras.check_same_view(rgb, raw)
     try:
-        K, lens = camera_of(args, sizes[0])
+        K = matrix_of(camera, args, sizes[0])
     except InputError:
         if len(sizes) == 1:
             raise
-        K, lens = camera_of(args, sizes[1])
-        K = cameras.scale_intrinsics(K, sizes[1], sizes[0])
-    if lens is not None:
-        rgb, depth = undistort(rgb, depth, K, lens)
-        kind = "fisheye" if lens.fisheye else "Brown-Conrady"
-        beliefs.append(f"lens distortion ({kind}) of {args.intrinsics[0]} undone")
-    return rgb, depth, K, exif, beliefs
+        K = cameras.scale_intrinsics(matrix_of(camera, args, sizes[1]), sizes[1], sizes[0])
+    if camera is not None and camera.lens is not None:
+        rgb, depth = undistort(rgb, depth, K, camera.lens)
+        kind = "fisheye" if camera.lens.fisheye else "Brown-Conrady"
+        line = f"lens distortion ({kind}) of {args.intrinsics[0]} undone"
+        beliefs.append(f"{line}; if the images are without it already, give --rectified")
+    return rgb, depth, K, beliefs, exif
 
 
 def complete_frame(
     completer: "SceneCompleter", files: FrameFiles, args: argparse.Namespace
 ) -> list[str]:
     """Read, complete and write one frame; returns lines on what was believed."""
-    rgb, depth, K, exif, beliefs = read_frame(files, args)
+    rgb, depth, K, beliefs, exif = read_frame(files, args)
     pose = cameras.read_pose(files.pose) if isinstance(files.pose, Path) else files.pose
     height, rotate = args.camera_height, args.rotate
     scene = completer(rgb, depth, K, pose, height, files.name, rotate, exif)

@@ -30,6 +30,7 @@ from utils.files import atomic_file
 from utils.upright import FOLDER, UprightNet
 
 IMAGE_PENALTY, DEPTH_PENALTY = 1e-2, 3e-3
+DEPTH_SHARE = 0.5  # image and depth are not independent: added whole, they would be too sure
 
 
 def fit(features: Tensor, penalty: float) -> np.ndarray:
@@ -68,7 +69,7 @@ def main() -> None:
     weight = fit(torch.stack(images), IMAGE_PENALTY)
     with atomic_file(FOLDER / "upright.npz") as file:
         np.savez_compressed(file, weight=weight.astype(np.float16))
-    weights = fit(torch.stack(depths), DEPTH_PENALTY).round(2).tolist()
+    weights = (DEPTH_SHARE * fit(torch.stack(depths), DEPTH_PENALTY)).round(2).tolist()
     print(dict(zip(WEIGHTS, weights, strict=True)))
 
 

@@ -99,6 +99,28 @@ def test_a_camera_is_read_whatever_wrote_it(text, shape, fisheye, coefficients, 
     assert not any(kept[len(coefficients) :])
 
 
+def test_rectified_images_are_those_of_p(tmp_path):
+    """camera_info has both: K and D of the raw images, P of the rectified ones."""
+    P = [500, 0, 310, -60, 0, 500, 250, 0, 0, 0, 1, 0]
+    info = {"K": FLAT, "D": D, "P": P, "distortion_model": "plumb_bob", "width": 640, "height": 480}
+    (tmp_path / "info.json").write_text(json.dumps(info))
+    camera = read_camera(tmp_path / "info.json")
+    np.testing.assert_array_equal(camera.K, K)
+    assert camera.lens.coefficients == tuple(D)
+    rectified = camera.as_rectified()
+    assert rectified.lens is None and rectified.shape == VGA
+    assert rectified.K.tolist() == [[500, 0, 310], [0, 500, 250], [0, 0, 1]]
+    (tmp_path / "info.json").write_text(json.dumps(info | {"P": [0] * 12}))  # not calibrated
+    assert read_camera(tmp_path / "info.json").as_rectified().K.tolist() == K.tolist()
+
+
+def test_depth_scale_is_believed_where_its_meaning_is_certain(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"cam_K": FLAT, "depth_scale": 0.1}))  # BOP
+    assert read_camera(tmp_path / "a.json").per_metre == pytest.approx(10000)
+    (tmp_path / "a.json").write_text(json.dumps({"K": FLAT, "depth_scale": 0.1}))
+    assert read_camera(tmp_path / "a.json").per_metre is None
+
+
 def test_arrays_of_numpy(tmp_path):
     np.save(tmp_path / "K.npy", K)
     np.testing.assert_array_equal(read_camera(tmp_path / "K.npy").K, K)
@@ -117,6 +139,9 @@ def test_arrays_of_numpy(tmp_path):
         (json.dumps({"fx": 585, "fy": 585, "cx": 320, "cy": 240, "k4": 0.1}), "k4"),
         ("2 1 1.4 0 0 0 1", "no camera"),
         ("{" * 5000, "no camera"),
+        ("585 nan 320 240", "broken intrinsics, not finite: fx = 585.0, fy = nan"),
+        (json.dumps({"fx": "58o", "fy": 585, "cx": 320, "cy": 240}), "cannot be read .*58o"),
+        (json.dumps({"camera_matrix": FLAT[:8]}), "cannot be read .8 numbers instead of 4, 9"),
         ("a: [", "no camera"),
     ],
 )  # fmt: skip

@@ -152,7 +152,7 @@ def test_intrinsics_files(text, tmp_path):
         ("1 2 3", "no camera intrinsics"),
         ('{"fx": 1}', "no camera intrinsics"),
         ("[" * 10000, "no camera intrinsics"),
-        ('{"fx": 525, "fy": 525, "cx": {}, "cy": 1}', "no camera intrinsics"),
+        ('{"fx": 525, "fy": 525, "cx": {}, "cy": 1}', "cannot be read"),
         ("1050 1050 639.5 479.5", "another resolution"),
         ("262 262 159.5 119.5", "another resolution"),
         ("365 365 255 212", "another resolution"),

@@ -25,7 +25,7 @@ def read(folder, monkeypatch, *words, depth=None, rgb=None):
     paths = folder / "rgb.png", folder / "depth.png"
     command = ["predict.py", "--rgb", paths[0], "--depth", paths[1], "--pretrained_path", "x"]
     monkeypatch.setattr(sys, "argv", [*map(str, command), *map(str, words)])
-    return read_frame(FrameFiles("frame", *paths, None), parse_arguments())
+    return read_frame(FrameFiles("frame", *paths, None), parse_arguments())[:4]
 
 
 @pytest.mark.parametrize("words", [("585,585,320,240",), ("585", "585", "320", "240")])
@@ -39,7 +39,7 @@ def test_colour_of_another_size_with_a_camera_for_either(camera, tmp_path, monke
     (tmp_path / "camera.txt").write_text(camera)
     small = np.repeat(np.tile(np.arange(640) // 4, (480, 1))[..., None], 3, axis=2)
     large = cv2.resize(small.astype(np.uint8), (1296, 968))
-    rgb, depth, found, _, lines = read(
+    rgb, depth, found, lines = read(
         tmp_path, monkeypatch, "--intrinsics", tmp_path / "camera.txt", rgb=large
     )
     assert rgb.shape == (480, 640, 3) and depth.shape == (480, 640)
@@ -53,7 +53,7 @@ def test_lens_distortion_is_undone_and_said(tmp_path, monkeypatch):
         '{"width": 640, "height": 480, "K": [585, 0, 320, 0, 585, 240, 0, 0, 1], '
         '"distortion_model": "plumb_bob", "D": [0.1, 0, 0, 0, 0]}'
     )
-    rgb, _, _, _, lines = read(tmp_path, monkeypatch, "--intrinsics", tmp_path / "camera.json")
+    rgb, _, _, lines = read(tmp_path, monkeypatch, "--intrinsics", tmp_path / "camera.json")
     x = (400 - 320) / 585
     u = 320 + 585 * x * (1 + 0.1 * x**2)  # where the lens saw what belongs to column 400, row 240
     assert abs(int(rgb[240, 400, 0]) - u / 4) <= 1

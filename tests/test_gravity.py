@@ -177,6 +177,15 @@ def test_grid_pose_refuses_another_world():
             grid_pose(pose)
 
 
+def test_a_pose_of_another_convention_is_named():
+    pose = camera_pose(30, 15, 1.4).astype(float)
+    pose[:2, 3] = [2, 1]
+    with pytest.raises(InputError, match="OpenGL.*negate its second and third columns"):
+        grid_pose(pose @ np.diag([1, -1, -1, 1]))
+    with pytest.raises(InputError, match="world to camera: invert it"):
+        grid_pose(np.linalg.inv(pose))
+
+
 @needs_real_data
 def test_gravity_and_walls_of_a_real_frame_without_a_floor():
     scene, depth = read_bin(REAL_BIN), read_depth(REAL_DEPTH)

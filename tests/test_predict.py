@@ -1,6 +1,7 @@
 """Frames of one's own: the same voxels as in evaluation, files that others read, clear refusals."""
 
 import functools
+import json
 import re
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from scipy.ndimage import binary_dilation
 
 from constants import CLASS_COLORS, IGNORE_INDEX, NO_PIXEL
 from datasets.frames.depth import to_metres
+from datasets.frames.distortion import Lens, undistort
 from datasets.frames.turning import turn_directions, turn_image, turn_intrinsics, turn_pose
 from datasets.geometry import NYU_INTRINSICS, Frame, grid_origin
 from datasets.nyu import NYUDataset
@@ -494,6 +496,32 @@ def test_wrong_intrinsics_of_the_command(run, frame):
     assert run("--rgb", frame / "room_rgb.png")[0] == 2
 
 
+def test_a_camera_file_says_its_unit_and_its_distortion(without_tsdf, run, frame, depth):
+    """BOP's depth_scale; and what was undone can be left undone, so that it is never done twice."""
+    cv2.imwrite(str(frame / "room_depth.png"), np.rint(depth * 10000).astype(np.uint16))
+    K = NYU_INTRINSICS.reshape(-1).tolist()
+    (frame / "bop.json").write_text(json.dumps({"cam_K": K, "depth_scale": 0.1}))
+    words = ["--rgb", frame / "room_rgb.png", "--depth", frame / "room_depth.png"]
+    words += ["--pose", frame / "pose.txt", "--output", frame / "out", "--formats", "npz"]
+    status, out, errors = run(*words, "--intrinsics", frame / "bop.json")
+    assert status == 0, errors
+    assert f"median {np.median(depth[depth > 0]):.2f} m" in out and "distortion" not in out
+    (frame / "ros.json").write_text(json.dumps({"K": K, "D": [0.1, 0, 0, 0, 0]}))
+    words += ["--depth-unit", "10000", "--intrinsics", frame / "ros.json"]
+    assert "undone; if the images are without it already, give --rectified" in run(*words)[1]
+    status, out, errors = run(*words, "--rectified")
+    assert status == 0 and "distortion" not in out, errors
+
+
+def test_sizes_that_differ_are_said_before_the_camera(run, frame):
+    image = cv2.imread(str(frame / "room_rgb.png"))
+    cv2.imwrite(str(frame / "room_rgb.png"), image[:, :600])
+    words = words_of(frame, "--camera", "kinect-v2")
+    words = [word for word in words if word != "nyu"]
+    words.remove("--camera")
+    assert "rgb has 600x480 pixels and depth 640x480" in run(*words)[2][0]
+
+
 def test_inputs_are_never_overwritten(run, frame):
     before = (frame / "room_rgb.png").read_bytes()
     (frame / "room.png").write_bytes(before)
@@ -536,6 +564,16 @@ def test_wrong_arrays_are_refused(without_tsdf, rgb, depth):
         good = dict(rgb=rgb, depth=depth, intrinsics=NYU_INTRINSICS, pose=POSE)
         with pytest.raises(InputError, match=reason):
             prepare_frame(**(good | bad))
+
+
+def test_a_lens_in_python_is_undone_as_by_hand(without_tsdf, rgb, depth):
+    lens = Lens(False, (0.1, -0.05, 0.01, -0.02))
+    K = NYU_INTRINSICS
+    given = prepare_frame(rgb, depth, K, POSE, lens=lens)
+    undone = prepare_frame(*undistort(rgb, depth, K, lens), K, POSE)
+    np.testing.assert_array_equal(given.view.image, undone.view.image)
+    np.testing.assert_array_equal(given.view.depth, undone.view.depth)
+    assert (given.view.depth != depth).mean() > 0.5
 
 
 def test_a_frame_beside_the_grid_is_refused(rgb):

@@ -114,6 +114,19 @@ def test_what_nothing_speaks_for_is_doubted_and_what_metadata_say_is_expected(de
     assert judge(enough).sure and not judge(nearly).sure
 
 
+@pytest.mark.parametrize("height", [None, 1.2])
+def test_a_ceiling_that_looks_like_a_floor_is_doubted(height):
+    """Seen from 1.2 m below, in images that stand on their head: as a floor in every number."""
+    v, u = np.indices((480, 640))
+    down = (v - K[1, 2]) / K[1, 1] * np.cos(0.6) + np.sin(0.6)  # of each pixel's ray
+    depth = np.where(down > 0.15, 1.2 / np.maximum(down, 0.1), 0).astype(np.float32)
+    grey = np.full((480, 640, 3), 128, np.uint8)
+    believed = place_frame(grey, depth, K, camera_height=height).estimate
+    assert believed.confidence > 0.5
+    placed = place_frame(grey, depth, K, camera_height=height, look=lambda _: np.zeros(4))
+    assert placed.estimate.confidence == 0 and "--rotate" in placed.estimate.belief
+
+
 def photo(path, shape, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from constants import IGNORE_INDEX, NYU_INTRINSICS, SCENE_FORMATS, VOXEL_SIZE
+from datasets.frames.distortion import Lens
 from datasets.frames.frame import PreparedFrame, prepare_frame
 from datasets.frames.turning import turn_pose
 from datasets.geometry import WORLD_OF_ARRAY, voxels_in_view
@@ -179,10 +180,11 @@ class SceneCompleter:
         name: str = "scene",
         rotate: int | None = None,
         expected: int = 0,
+        lens: Lens | None = None,
     ) -> CompletedScene:
         """Complete a frame. Arguments and errors as prepare_frame; name: a title."""
         given = rgb, depth, intrinsics, pose, camera_height, self.device
-        frame = prepare_frame(*given, rotate, upright_scores, expected)
+        frame = prepare_frame(*given, rotate, upright_scores, expected, lens)
         scene = self.complete(frame, name)
         if np.shape(pose) == (4, 4):
             scene.world_pose = np.array(pose, np.float64)

@@ -17,7 +17,7 @@ import yaml
 
 from datasets.files import read_npy, read_text
 from datasets.frames.distortion import Lens, lens
-from errors import InputError
+from errors import InputError, one_line
 
 _MATRICES = ("intrinsicmatrix", "cameramatrix", "camk", "k", "intrinsics", "intrinsic")
 _MATRICES += ("mcolorintrinsic", "mcalibrationcolorintrinsic")
@@ -45,7 +45,13 @@ class Camera(NamedTuple):
     K: np.ndarray  # (3, 3) float64
     shape: tuple[int, int] | None = None  # rows, columns of the images it is for, where stated
     lens: Lens | None = None  # None: without distortion
-    depth_scale: float | None = None  # as stated; its meaning differs between tools
+    per_metre: float | None = None  # units of its depth images in a metre, where that is certain
+    rectified: np.ndarray | None = None  # (3, 3) of its images without distortion: P of ROS
+
+    def as_rectified(self) -> "Camera":
+        """The camera of images whose distortion was undone before."""
+        K = self.K if self.rectified is None else self.rectified
+        return Camera(K, self.shape, None, self.per_metre)
 
 
 def read_camera(path: str | Path) -> Camera:
@@ -59,6 +65,11 @@ def read_camera(path: str | Path) -> Camera:
     if not found:
         raise _no_camera(path)
     first, *others = found
+    if not np.isfinite(first.K).all():
+        (fx, _, cx), (_, fy, cy), _ = first.K
+        raise InputError(
+            f"{path}: broken intrinsics, not finite: fx = {fx}, fy = {fy}, cx = {cx}, cy = {cy}"
+        )
     for other in others:
         if not (np.array_equal(first.K, other.K) and first[1:3] == other[1:3]):
             raise InputError(
@@ -142,7 +153,12 @@ def _walk(content: Any, path: str | Path, depth: int = 0) -> Iterator[Camera]:  
         raise ValueError("too deep")
     if isinstance(content, dict):
         flat = {re.sub("[^a-z0-9]", "", str(key).lower()): value for key, value in content.items()}
-        camera = _camera(flat, path)
+        try:
+            camera = _camera(flat, path)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{path}: the numbers of its camera cannot be read ({one_line(error)})"
+            ) from error
         if camera is not None:
             yield camera
             return
@@ -186,8 +202,18 @@ def _camera(flat: dict, path: str | Path) -> Camera | None:
         K = _matrix([f, f, (shape[1] - 1) / 2, (shape[0] - 1) / 2])
     else:
         return None
-    scale = flat.get("depthscale")
-    return Camera(K, shape, _lens_of(flat, path), None if scale is None else float(scale))
+    # Of BOP it is what makes millimetres of the numbers; other tools mean other things.
+    scale = float(flat.get("depthscale") or 0) if "camk" in flat else 0
+    per_metre = 1000 / scale if scale > 0 else None
+    return Camera(K, shape, _lens_of(flat, path), per_metre, _rectified(flat))
+
+
+def _rectified(flat: dict) -> np.ndarray | None:
+    """Of ROS' P or projection_matrix, 3x4, whose last column is the shift of a stereo pair."""
+    numbers = _data(flat.get("p")) or _data(flat.get("projectionmatrix"))
+    if numbers is None or len(numbers) != 12 or not numbers[0]:
+        return None
+    return np.array(numbers, np.float64).reshape(3, 4)[:, :3]
 
 
 def _data(value: Any) -> list | None:  # noqa: ANN401
@@ -237,7 +263,9 @@ def _matrix(numbers: Any) -> np.ndarray:  # noqa: ANN401
     if values.size == 4:
         fx, fy, cx, cy = values
         return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
-    shape = {9: (3, 3), 12: (3, 4), 16: (4, 4)}[values.size]
+    shape = {9: (3, 3), 12: (3, 4), 16: (4, 4)}.get(values.size)
+    if shape is None:
+        raise ValueError(f"{values.size} numbers instead of 4, 9, 12 or 16")
     K = values.reshape(shape)
     if K.shape[1] == 4 and K[:3, 3].any():
         raise ValueError("a fourth column that is not zero")

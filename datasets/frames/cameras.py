@@ -134,6 +134,16 @@ def preset_intrinsics(name: str, shape: tuple[int, int]) -> np.ndarray:
     )
 
 
+def check_same_view(rgb: np.ndarray, depth: np.ndarray) -> None:
+    """Raise InputError for an image and a depth of different sizes."""
+    if rgb.shape[:2] != depth.shape:
+        raise InputError(
+            f"rgb has {rgb.shape[1]}x{rgb.shape[0]} pixels and depth "
+            f"{'x'.join(map(str, depth.shape[::-1]))}: both must be of the same view and size; "
+            "align the depth to the colour camera, or the other way round"
+        )
+
+
 def same_proportions(shape: tuple[int, int], other: tuple[int, int]) -> bool:
     across, along = shape[1] * other[0], shape[0] * other[1]
     return min(other) > 0 and abs(across - along) <= 0.005 * across

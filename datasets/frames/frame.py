@@ -13,8 +13,9 @@ from constants import (
     NUM_PIXELS,
     NUM_VOXELS,
 )
-from datasets.frames.cameras import NYUView, check_intrinsics, to_nyu_view
+from datasets.frames.cameras import NYUView, check_intrinsics, check_same_view, to_nyu_view
 from datasets.frames.depth import to_metres
+from datasets.frames.distortion import Lens, undistort
 from datasets.frames.gravity import (
     EstimatedPose,
     find_faces,
@@ -63,6 +64,7 @@ def prepare_frame(
     rotate: int | None = None,
     look: Callable[[np.ndarray], np.ndarray] | None = None,
     expected: int = 0,
+    lens: Lens | None = None,
 ) -> PreparedFrame:
     """What the network needs of a frame, from its raw parts.
 
@@ -74,20 +76,18 @@ def prepare_frame(
     rotate: degrees clockwise (0, 90, 180, 270) by which the images are to be turned to be upright;
     intrinsics and pose are those of the images as given. None: as gravity says, where it is given;
     else as `look`, upright_scores of utils/upright.py, and the depth say. expected: what metadata
-    say, which is kept where nothing else is known, and without `look`.
+    say, which is kept where nothing else is known, and without `look`. lens: its distortion, to be
+    undone, as in Camera of datasets/frames/camera_files.py.
     Raises InputError for parts that do not fit, and where no room is seen.
     """
     rgb, raw = np.asarray(rgb), np.asarray(depth)
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise InputError(f"rgb must be (height, width, 3) uint8, not {rgb.dtype} {rgb.shape}")
-    if rgb.shape[:2] != raw.shape:
-        raise InputError(
-            f"rgb has {rgb.shape[1]}x{rgb.shape[0]} pixels and depth "
-            f"{'x'.join(map(str, raw.shape[::-1]))}: both must be of the same view and size; align "
-            "the depth to the colour camera, or the other way round"
-        )
+    check_same_view(rgb, raw)
     depth = to_metres(raw).metres
     K = check_intrinsics(intrinsics, raw.shape)
+    if lens is not None:
+        rgb, depth = undistort(rgb, depth, K, lens)
     rgb, depth, K, turn, pose, estimate = place_frame(
         rgb, depth, K, pose, camera_height, rotate, look, expected
     )

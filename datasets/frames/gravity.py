@@ -166,12 +166,13 @@ def grid_pose(pose: np.ndarray, turn: int = 0) -> np.ndarray:
     """
     given = check_pose(pose)
     pose = turn_pose(given, turn)
-    tilt, high = _tilt(-pose[2, :3].astype(np.float64)), not 0.1 <= pose[2, 3] <= 4
-    if tilt > MAX_GIVEN_TILT or high:
+    tilt, high = _tilt(-pose[2, :3]), not 0.1 <= pose[2, 3] <= 4
+    if not _stands(pose):
         raise InputError(
             f"pose: a camera {pose[2, 3]:.2f} m above z = 0, tilted by {tilt:.0f} degrees: the "
             "world must have Z up and its floor at z = 0; without such a pose, give gravity in the "
-            f"camera's frame, or nothing{'' if high else _advice(-given[2, :3])}"
+            f"camera's frame, or nothing{_convention(given)}"
+            f"{'' if high else _advice(-given[2, :3])}"
         )
     placed = pose.copy()
     placed[:2, 3] = 0
@@ -180,6 +181,21 @@ def grid_pose(pose: np.ndarray, turn: int = 0) -> np.ndarray:
             break
         placed[:2, :3] = placed[[1, 0], :3] * np.float32([[1], [-1]])  # a quarter to the right
     return placed
+
+
+def _stands(pose: np.ndarray) -> bool:
+    """Whether a camera is upright over the floor, as well as a pose (4, 4) alone can say it."""
+    return _tilt(-pose[2, :3]) <= MAX_GIVEN_TILT and 0.1 <= pose[2, 3] <= 4
+
+
+def _convention(pose: np.ndarray) -> str:
+    """The conventions by which a refused pose would be one, as part of a message."""
+    found = []
+    if _stands(pose @ np.diag([1, -1, -1, 1])):
+        found.append("like OpenGL's (y up, z back): negate its second and third columns")
+    if _stands(np.linalg.inv(pose)):
+        found.append("like world to camera: invert it")
+    return f"; it looks {', or '.join(found)}" if found else ""
 
 
 def find_faces(depth: np.ndarray, K: np.ndarray) -> Patches:

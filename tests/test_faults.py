@@ -1,5 +1,6 @@
 """What goes wrong in days of training: full disks, lost files, killed workers, NaN, signals."""
 
+import contextlib
 import csv
 import io
 import json
@@ -77,37 +78,43 @@ def temporaries(folder):
 # ---- disks ----
 
 
-@pytest.fixture
-def file_limit():
-    """`file_limit(n)`: no file may become longer than n bytes, as on a full disk."""
+@contextlib.contextmanager
+def file_limit(size):
+    """No file may become longer than `size` bytes, as on a full disk.
+
+    Not a fixture: that would end after pytest has reported, to a log which may be longer.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_leaves_the_older_file(file_limit, own_folder):
+def test_a_full_disk_leaves_the_older_file(own_folder):
     write_text("table.csv", "old")
     save_checkpoint("big.pth", torch.nn.Linear(9, 9), {"epoch": 1})
     old = Path("big.pth").read_bytes()
-    file_limit(20_000)
-    with pytest.raises(InputError, match=r"table\.csv cannot be written.*free space"):
-        write_text("table.csv", "new" * 10_000)
-    with pytest.raises(InputError, match=r"big\.pth cannot be written.*free space"):
-        save_checkpoint("big.pth", torch.nn.Linear(99, 99), {"epoch": 2})
+    with file_limit(20_000):
+        with pytest.raises(InputError, match=r"table\.csv cannot be written.*free space"):
+            write_text("table.csv", "new" * 10_000)
+        with pytest.raises(InputError, match=r"big\.pth cannot be written.*free space"):
+            save_checkpoint("big.pth", torch.nn.Linear(99, 99), {"epoch": 2})
     assert Path("table.csv").read_text() == "old" and Path("big.pth").read_bytes() == old
     assert not temporaries(own_folder)
 
 
-def test_training_on_a_full_disk_stops_and_goes_on(nyu, undisturbed, file_limit, own_folder):
+def test_training_on_a_full_disk_stops_and_goes_on(nyu, undisturbed, own_folder):
     cfg = small_settings(nyu, "train.epochs=2", "train.save_steps=1")
     size = (undisturbed / "run.pth").stat().st_size
-    fill = AtStep(cfg, 6, lambda losses, batch: file_limit(size // 2))
-    with pytest.raises(InputError, match=r"run\.pth cannot be written"):
-        small_run(cfg, objective=fill)
+    with contextlib.ExitStack() as disk:
+        fill = AtStep(cfg, 6, lambda losses, batch: disk.enter_context(file_limit(size // 2)))
+        with pytest.raises(InputError, match=r"run\.pth cannot be written"):
+            small_run(cfg, objective=fill)
     meta = find_checkpoint("run.pth").meta
     assert (meta["epoch"], meta["unfinished"]["step"]) == (1, 1)
     assert not temporaries(own_folder)
-    file_limit(resource.RLIM_INFINITY)
     assert_resumes(cfg, undisturbed)
 
 

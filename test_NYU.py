@@ -66,6 +66,8 @@ def main() -> None:
     exhibits = []
 
     def dump(name: str, labels: torch.Tensor, batch: dict) -> None:
+        if name not in dumped and name not in pictured:
+            return
         where = batch["label_weight"][0]
         if everywhere:
             labels, where = batch["known"][0], batch["known"][0] != IGNORE_INDEX

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.gpu_rows import ROOT, Bench, Row, judged, measured, skipped
+from benchmarks.gpu_rows import DESK, ROOT, STUDENT, Bench, Row, judged, measured, skipped
+from benchmarks.timing import frames_a_second
 
-STUDENT = ROOT / "checkpoint/nyu_small_student.pth"
 WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1")
 
@@ -118,8 +117,7 @@ def scripts(bench: Bench) -> Iterator[Row]:
     else:
         yield skipped("its scores, GPU against CPU")
 
-    tum = ROOT / "examples/tum"
-    words = ["--rgb", tum / "desk_rgb.jpg", "--depth", tum / "desk_depth.png", "--camera", "tum"]
+    words = ["--rgb", DESK / "desk_rgb.jpg", "--depth", DESK / "desk_depth.png", "--camera", "tum"]
     for place, variables in places.items():
         output = ["--formats", "npz", "--output", bench.folder / place]
         run(bench.folder, ROOT / "predict.py", *common, *words, *output, **variables)
@@ -139,29 +137,24 @@ def scripts(bench: Bench) -> Iterator[Row]:
         yield judged("export_onnx.py", True, told.strip().splitlines()[-1])
 
 
-def frames_a_second(bench: Bench) -> Iterator[Row]:
+def predict_speed(bench: Bench) -> Iterator[Row]:
     """Of predict.py with a folder of frames; its start, that of a smaller folder, is left out."""
     if bench.short:
         yield skipped("frames a second, poses estimated", "not in the short form")
         return
-    counts, seconds = (4, 36), []
-    for count in counts:
-        folder = bench.folder / f"frames{count}"
-        folder.mkdir()
-        for i in range(count):
-            for kind in ("rgb.jpg", "depth.png"):
-                shutil.copy(ROOT / f"examples/tum/desk_{kind}", folder / f"{i:02d}_{kind}")
-        words = ["--rgb", folder, "--depth", folder, "--camera", "tum", "--formats", "npz"]
-        began = time.monotonic()
+
+    def complete(frames: Path) -> None:
+        words = ["--rgb", frames, "--depth", frames, "--camera", "tum", "--formats", "npz"]
         run(bench.folder, ROOT / "predict.py", "--pretrained_path", STUDENT, *words)
-        seconds.append(time.monotonic() - began)
-    rate = (counts[1] - counts[0]) / (seconds[1] - seconds[0])
-    yield measured("frames a second, poses estimated", f"{rate:.1f}, after {seconds[0]:.1f} s")
+
+    pair = DESK / "desk_rgb.jpg", DESK / "desk_depth.png"
+    rate, before = frames_a_second(complete, pair, bench.folder, (4, 36))
+    yield measured("frames a second, poses estimated", f"{rate:.1f}, after {before:.1f} s")
 
 
 PARTS = {
     "train": train,
     "torchrun": torchrun,
     "scripts": scripts,
-    "predict speed": frames_a_second,
+    "predict speed": predict_speed,
 }

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+STUDENT = ROOT / "checkpoint/nyu_small_student.pth"  # a trained network: its classes are no ties
+DESK = ROOT / "examples/tum"
 
 
 class Bench(NamedTuple):

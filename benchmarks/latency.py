@@ -10,11 +10,9 @@ comes predict.py as a command: on one frame, and what each further frame of a fo
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,7 +23,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.timing import print_header, print_row, take_turns
+from benchmarks.timing import frames_a_second, print_header, print_row, take_turns
 from config import parse_settings
 from constants import SCENE_FORMATS
 from datasets.files import read_depth_image, read_rgb
@@ -43,14 +41,12 @@ from utils.completion import SceneCompleter
 FURTHER_FRAMES = 16
 
 
-def command(*words: object) -> tuple[float, float]:
-    """Seconds of clock and of CPU that predict.py takes with these arguments."""
+def command(*words: object) -> float:
+    """Seconds of CPU that predict.py takes with these arguments."""
     script, before = Path(__file__).resolve().parents[1] / "predict.py", os.times()
-    start = time.perf_counter()
     subprocess.run([sys.executable, script, *map(str, words)], check=True, capture_output=True)
     after = os.times()
-    cpu = after.children_user + after.children_system
-    return time.perf_counter() - start, cpu - before.children_user - before.children_system
+    return sum(after[2:4]) - sum(before[2:4])  # of children: user, system
 
 
 @exit_on_input_error
@@ -88,27 +84,26 @@ def main() -> None:
     timed("network, softmax and labels", lambda: completer.complete(frame))
     scene = completer.complete(frame)
     with tempfile.TemporaryDirectory() as folder:
-        frames = Path(folder) / "frames"
-        frames.mkdir()
-        rgb_path, depth_path = frames / "rgb.png", frames / "depth.png"
+        rgb_path, depth_path = Path(folder) / "room_rgb.png", Path(folder) / "room_depth.png"
         cv2.imwrite(str(rgb_path), rgb[..., ::-1])
         cv2.imwrite(str(depth_path), np.rint(depth * 1000).astype(np.uint16))
         timed("reading both PNGs", lambda: (read_rgb(rgb_path), read_depth_image(depth_path)))
         for kind in SCENE_FORMATS:
             timed(f"writing .{kind}", partial(scene.save, Path(folder) / f"scene.{kind}"))
 
-        words = "--rgb", frames, "--depth", frames, "--device", completer.device
-        words += "--depth-unit", "mm", "--pretrained_path", args.pretrained_path, "--formats", "npz"
-        words += "--output", Path(folder) / "out", *args.overrides
-        one = command(*words)
-        for path in (rgb_path, depth_path):
-            for i in range(FURTHER_FRAMES):
-                shutil.copy(path, path.with_stem(f"{i}_{path.stem}"))
-        rate = FURTHER_FRAMES / (command(*words)[0] - one[0])
+        words = ["--device", completer.device, "--depth-unit", "mm", "--formats", "npz"]
+        words += ["--pretrained_path", args.pretrained_path, "--output", Path(folder) / "out"]
+        cpu = []
+
+        def complete(frames: Path) -> None:
+            cpu.append(command("--rgb", frames, "--depth", frames, *words, *args.overrides))
+
+        pair, counts = (rgb_path, depth_path), (1, 1 + FURTHER_FRAMES)
+        rate, one = frames_a_second(complete, pair, Path(folder), counts)
         print()
         print_header(["predict.py as a command", ""])
-        print_row("`--help`, seconds of CPU", f"{command('--help')[1]:.2f}")
-        print_row("one frame as .npz, seconds of clock, of CPU", "{:.1f}, {:.1f}".format(*one))
+        print_row("`--help`, seconds of CPU", f"{command('--help'):.2f}")
+        print_row("one frame as .npz, seconds of clock, of CPU", f"{one:.1f}, {cpu[0]:.1f}")
         print_row("a folder as .npz, frames a second once it runs", f"{rate:.1f}")
 
 

@@ -54,21 +54,19 @@ class Targets(NamedTuple):
         """
         if isinstance(batch, cls):
             return batch
-        supervised, labels = supervised_voxels(batch), batch["label3d"].flatten(1)
-        weights = None
-        if free_space:
-            full = supervised | (labels > 0)
-            weights = torch.where(full, 1.0, free_space)
-            supervised = labels != IGNORE_INDEX
+        scored, labels = supervised_voxels(batch), batch["label3d"].flatten(1)
+        supervised = labels != IGNORE_INDEX if free_space else scored
         voxels = supervised.flatten().nonzero().squeeze(1)
         sizes = supervised.sum(dim=1)
-        if weights is not None:
-            weights = weights.flatten()[voxels]
+        weights, total = None, sizes.sum()
+        if free_space:
+            weights = torch.where(scored | (labels > 0), 1.0, free_space).flatten()[voxels]
+            total = weights.sum()
         pixels = Surface.of(batch["mapping2d"]).pixels
         pixel_labels = labels.flatten()[pixels.sample * NUM_VOXELS + pixels.voxel]
         counts = LossCounts(
             torch.full((), len(labels), device=labels.device),
-            sizes.sum() if weights is None else weights.sum(),
+            total,
             (pixel_labels != IGNORE_INDEX).sum(),
         )
         voxel_labels = labels.flatten()[voxels]

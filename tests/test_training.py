@@ -9,6 +9,7 @@ from original_names import to_original_name
 from sklearn.metrics import log_loss
 from torch import nn
 
+from benchmarks.gpu_checks import without_randomness
 from config import load_config
 from constants import IGNORE_INDEX, NYU_CLASS_VOXELS
 from models import build_model
@@ -23,16 +24,6 @@ from utils.distributed import to_device
 from utils.step import Objective, build_optimizer, learning_rate, parameter_groups, train_step
 
 CPU = torch.device("cpu")
-
-
-def without_randomness(model):
-    """Dropout and stochastic depth off, as in the golden training steps."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout | nn.Dropout3d):
-            module.p = 0.0
-        if hasattr(module, "drop_prob"):
-            module.drop_prob = 0.0
-    return model
 
 
 class FixedFlips(nn.Module):

@@ -50,9 +50,8 @@ def test_a_turned_camera_sees_the_same_points(depth, turn):
     expected = Frame(depth, K, POSE, np.zeros(3)).points().reshape(3, *depth.shape)
     expected = np.stack([turn_image(axis, turn) for axis in expected.numpy()])
     np.testing.assert_allclose(points.reshape(expected.shape), expected, atol=1e-5)
-    roll = Rotation.from_euler(
-        "z", turn, degrees=True
-    ).as_matrix()  # x to y: clockwise, as y is down
+    # From x to y, which is clockwise, as y is down.
+    roll = Rotation.from_euler("z", turn, degrees=True).as_matrix()
     np.testing.assert_allclose(turn_directions(np.eye(3), turn), roll.T, atol=1e-12)
 
 

@@ -6,22 +6,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from constants import (
-    GRID,
-    IMAGE_SIZE,
-    NO_VOXEL,
-    NUM_PIXELS,
-    NUM_VOXELS,
-)
+from constants import GRID, IMAGE_SIZE, NO_VOXEL, NUM_PIXELS, NUM_VOXELS
 from datasets.frames.cameras import NYUView, check_intrinsics, check_same_view, to_nyu_view
 from datasets.frames.depth import to_metres
 from datasets.frames.distortion import Lens, undistort
 from datasets.frames.gravity import (
     EstimatedPose,
+    check_gravity,
     find_faces,
     grid_pose,
     pose_of_faces,
-    turned_gravity,
 )
 from datasets.frames.turning import TURNS, check_turn, turn_image, turn_intrinsics
 from datasets.frames.upright import CLEAR, Verdict, depth_scores, judge, probabilities
@@ -148,7 +142,7 @@ def place_frame(
             f"pose must be (4, 4), camera to world, or (3,), gravity's direction, not of shape "
             f"{np.shape(pose)}"
         )
-    gravity = None if pose is None else turned_gravity(pose, turn)
+    gravity = None if pose is None else check_gravity(pose, turn)
     if faces is None:
         faces = find_faces(depth, K.astype(np.float64))
     try:

@@ -120,12 +120,7 @@ def pose_from_gravity(gravity: np.ndarray, height: float, yaw: float = 0.0) -> n
     return pose
 
 
-def check_gravity(gravity: np.ndarray) -> np.ndarray:
-    """Return gravity's direction as a (3,) unit vector; InputError unless the camera is upright."""
-    return turned_gravity(gravity, 0)
-
-
-def turned_gravity(gravity: np.ndarray, turn: int) -> np.ndarray:
+def check_gravity(gravity: np.ndarray, turn: int = 0) -> np.ndarray:
     """Gravity in the frame of the camera whose images are turned, see datasets/frames/turning.py.
 
     Returns a (3,) unit vector; InputError unless that camera is upright.
@@ -166,8 +161,8 @@ def grid_pose(pose: np.ndarray, turn: int = 0) -> np.ndarray:
     """
     given = check_pose(pose)
     pose = turn_pose(given, turn)
-    tilt, high = _tilt(-pose[2, :3]), not 0.1 <= pose[2, 3] <= 4
     if not _stands(pose):
+        tilt, high = _tilt(-pose[2, :3]), not 0.1 <= pose[2, 3] <= 4
         raise InputError(
             f"pose: a camera {pose[2, 3]:.2f} m above z = 0, tilted by {tilt:.0f} degrees: the "
             "world must have Z up and its floor at z = 0; without such a pose, give gravity in the "

@@ -43,13 +43,10 @@ def turn_directions(vectors: np.ndarray, turn: int) -> np.ndarray:
 
 
 def turn_pose(pose: np.ndarray, turn: int) -> np.ndarray:
-    """A pose (4, 4), camera to world, of the camera whose images are turned; (3,) is gravity."""
+    """A pose (4, 4), camera to world, of the camera whose images are turned."""
     pose = np.array(pose)
-    if pose.shape == (4, 4):
-        # Each row holds an axis of the world in the camera's frame.
-        pose[:, :3] = turn_directions(pose[:, :3], turn)
-        return pose
-    return turn_directions(pose, turn) if pose.shape == (3,) else pose
+    pose[:, :3] = turn_directions(pose[:, :3], turn)  # a row: a world axis in the camera's frame
+    return pose
 
 
 def as_exif_says(

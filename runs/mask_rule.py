@@ -5,8 +5,8 @@
 An empty voxel is scored only where the noisy TSDF is below -0.5 (label_weight), an occupied one
 everywhere: a scored voxel whose TSDF is at least -0.5 is occupied. Prints SC precision, recall and
 IoU (paper's protocol, test scenes)
-- of the rule "occupied where the TSDF is at least -0.5, else empty", with the noisy TSDF and with
-  TSDF-CAD: no image, no network;
+- of the rules "everything is occupied" and "occupied where the TSDF is at least -0.5, else empty",
+  with the noisy TSDF and with TSDF-CAD: no image, no network;
 - of each checkpoint, on all scored voxels and on those with a noisy TSDF below -0.5, where the mask
   gives nothing away.
 """
@@ -65,11 +65,14 @@ def main() -> None:
     args = parse_settings(parser)
     cfg = load_config(args.config, args.overrides)
     rules = {"tsdf": SplitCompletion(), "tsdf_cad": SplitCompletion()}
+    everything = SplitCompletion()
     dataset = build_dataset(cfg.data, "test", with_cad=True, augment=False)
     for sample in tqdm(dataset, leave=False):
         batch = {k: v[None] for k, v in sample.items() if k != "name"}
+        everything.update(torch.ones_like(batch["tsdf"], dtype=torch.bool), batch)
         for volume, rule in rules.items():
             rule.update(batch[volume] >= HIDDEN, batch)
+    print(f"everything occupied: {everything}")
     for volume, rule in rules.items():
         print(f"occupied where {volume} >= {HIDDEN}: {rule}")
 

@@ -258,7 +258,12 @@ def test_what_the_mask_gives_away_is_scored(work):
         scored = sample["label_weight"] & (sample["label3d"] != 255) & (sample["mapping"] == 307200)
         truth.append((sample["label3d"] > 0)[scored])
         hidden.append((sample["tsdf"][0] < -0.5)[scored])
-        occupied = [sample["tsdf"][0] >= -0.5, sample["tsdf_cad"][0] >= -0.5, labels > 0]
+        occupied = [
+            labels > -1,
+            sample["tsdf"][0] >= -0.5,
+            sample["tsdf_cad"][0] >= -0.5,
+            labels > 0,
+        ]
         for name, volume in zip(found, occupied, strict=True):
             predicted[name].append(volume[scored])
     truth, hidden = torch.cat(truth).numpy(), torch.cat(hidden).numpy()

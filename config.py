@@ -45,6 +45,8 @@ DEFAULTS = {
         "free_space": 0.0,  # weight of empty voxels without label_weight; 0: none there is learnt
         "weight_3d": 1.0,  # cross-entropy of the voxels
         "weight_2d": 0.25,  # cross-entropy of the mapped pixels
+        "weight_lovasz": 0.0,  # Lovász-softmax of the voxels; not the paper's
+        "weight_affinity": 0.0,  # MonoScene's scene-class affinity losses; not the paper's
         "weight_kd_t": 0.25,  # KD-T: TSDF features
         "weight_kd_sc": 0.25,  # KD-SC: class centres
         "weight_kd_sa": 0.25,  # KD-SA: voxel-to-centre affinities
@@ -66,6 +68,7 @@ DEFAULTS = {
         "save_steps": 0,  # optimiser steps between checkpoints within an epoch; 0: none by count
         "max_skipped": 0,  # steps with a non-finite loss that a run leaves out before it stops
         "deterministic": False,  # on GPUs too the same weights from every run; slower
+        "start_from_teacher": False,  # a student begins with its teacher's weights; not the paper's
         "teacher_path": "teacher/Teacher_ckpt.pth",  # written by train_teacher.py
         "student_path": "checkpoint/CleanerS_ckpt.pth",  # written by train_student.py
     },

@@ -17,7 +17,7 @@ from constants import IGNORE_INDEX, NUM_CLASSES, NUM_VOXELS, NYU_CLASS_VOXELS
 from models.network import SSCOutput
 from models.projection import Surface, by_voxel
 
-SUPERVISED = ("loss_3d", "loss_2d")
+SUPERVISED = ("loss_3d", "loss_2d", "lovasz", "affinity")
 DISTILLATION = ("kd_t", "kd_sc", "kd_sa")
 
 
@@ -115,6 +115,34 @@ def _cross_entropy(
     return loss.sum() / count.clamp(min=1)
 
 
+def lovasz_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Lovász-softmax of a scene's (N, 12) logits and (N,) labels; 0 where there are none."""
+    from segmentation_models_pytorch.losses import LovaszLoss  # which takes seconds to import
+
+    return LovaszLoss("multiclass")(logits, labels).sum()
+
+
+def scene_class_affinity_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """MonoScene's semantic and geometric affinity losses of (N, 12) logits and (N,) labels.
+
+    Minus the logarithms of precision, recall and specificity, counted with probabilities: mean over
+    the classes present, empty among them, and once more for "occupied" (Cao and de Charette, CVPR
+    2022, section 3.3.1). A ratio of nothing counts as 1, and none as less than 1e-6.
+    """
+    probabilities = logits.softmax(dim=1)
+    truth = F.one_hot(labels, NUM_CLASSES).to(probabilities.dtype)
+    probabilities = torch.cat([probabilities, 1 - probabilities[:, :1]], dim=1)
+    truth = torch.cat([truth, 1 - truth[:, :1]], dim=1)
+    hits, rejections = (probabilities * truth).sum(0), ((1 - probabilities) * (1 - truth)).sum(0)
+    parts = torch.stack([hits, hits, rejections])
+    wholes = torch.stack([probabilities.sum(0), truth.sum(0), (1 - truth).sum(0)])
+    ratios = torch.where(wholes > 0, parts / wholes.clamp(min=1e-6), 1.0)
+    minus_logs = -ratios.clamp(min=1e-6).log().sum(0)
+    present = truth[:, :NUM_CLASSES].any(0)
+    semantic = (minus_logs[:NUM_CLASSES] * present).sum() / present.sum().clamp(min=1)
+    return semantic + minus_logs[NUM_CLASSES]
+
+
 def supervised_losses(
     out: SSCOutput,
     batch: dict[str, Tensor] | Targets,
@@ -124,15 +152,24 @@ def supervised_losses(
 ) -> dict[str, Tensor]:
     """Cross-entropy of the voxels (loss_3d) and of the mapped pixels (loss_2d), unweighted.
 
+    Beside the paper's, means over the scenes that neither smoothing nor weights touch: lovasz, the
+    Lovász-softmax loss (Berman et al., CVPR 2018), which extends 1 - IoU of a scene's classes to
+    probabilities; affinity, see scene_class_affinity_loss.
+
     Returns scalars in at least single precision, of the losses in `names`.
     """
     targets, losses = Targets.of(batch), {}
     how, counts = (label_smoothing, class_balance), targets.counts
-    if "loss_3d" in names:
+    if not {"loss_3d", "lovasz", "affinity"}.isdisjoint(names):
         rows = by_voxel(out.logits).index_select(0, targets.voxels)
+    if "loss_3d" in names:
         losses["loss_3d"] = _cross_entropy(
             rows, targets.labels, counts.voxels, *how, targets.weights
         )
+    for name, loss in (("lovasz", lovasz_loss), ("affinity", scene_class_affinity_loss)):
+        if name in names:
+            scenes = (x.split(targets.sizes) for x in (at_least_single(rows), targets.labels))
+            losses[name] = sum(map(loss, *scenes)) / counts.samples
     if "loss_2d" in names:
         losses["loss_2d"] = _cross_entropy(out.logits_2d, targets.pixel_labels, counts.pixels, *how)
     return losses

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from original_names import to_original_name
-from sklearn.metrics import log_loss
+from sklearn.metrics import jaccard_score, log_loss
 from torch import nn
 
 from benchmarks.gpu_checks import without_randomness
@@ -291,6 +291,85 @@ def test_free_space_is_learnt_with_its_weight(outputs):
     weights = class_weights(0.5)[labels].numpy() * share
     mean = log_loss(labels, probabilities.numpy(), sample_weight=weights, labels=range(12))
     assert losses["loss_3d"].item() == pytest.approx(mean * weights.sum() / share.sum(), rel=1e-5)
+
+
+def plain_lovasz(logits, labels):
+    """Berman et al., equations 4, 8 and 12, mean over the classes present."""
+    losses, probabilities = [], logits.softmax(dim=1)
+    for c in labels.unique():
+        truth = {i for i, label in enumerate(labels.tolist()) if label == c}
+        errors = torch.where(labels == c, 1 - probabilities[:, c], probabilities[:, c])
+        loss, wrong, before = 0.0, set(), 0.0
+        for i in errors.argsort(descending=True).tolist():
+            wrong.add(i)
+            jaccard_loss = len(wrong) / len(truth | wrong)
+            loss, before = loss + errors[i] * (jaccard_loss - before), jaccard_loss
+        losses.append(loss)
+    return sum(losses) / len(losses)
+
+
+def test_lovasz_loss_is_that_of_its_paper(outputs):
+    out, _, batch = outputs
+    batch["label_weight"][:, 2:] = False
+    batch["label3d"][batch["label3d"] == 5] = 7  # a class that is absent
+    where = batch["label_weight"]
+    voxels = out.logits.permute(0, 2, 3, 4, 1)
+    scenes = [(voxels[i][where[i]], batch["label3d"][i][where[i]]) for i in range(2)]
+    expected = sum(plain_lovasz(*scene) for scene in scenes) / 2
+    loss = supervised_losses(out, batch, names=("lovasz",))["lovasz"]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    (expected_gradient,) = torch.autograd.grad(expected, out.logits)
+    loss.backward()
+    scale = expected_gradient.abs().max()
+    torch.testing.assert_close(
+        out.logits.grad / scale, expected_gradient / scale, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_lovasz_loss_of_a_sure_network_is_one_minus_the_iou(outputs):
+    out, _, batch = outputs
+    batch = {key: value[:1] for key, value in batch.items()}
+    sure = out._replace(logits=1000 * out.logits[:1].detach())
+    where = batch["label_weight"][0]
+    labels, predicted = batch["label3d"][0][where], sure.logits[0].argmax(dim=0)[where]
+    iou = jaccard_score(labels, predicted, average="macro")
+    loss = supervised_losses(sure, batch, names=("lovasz",))["lovasz"]
+    assert loss.item() == pytest.approx(1 - iou, abs=1e-3)
+
+
+def plain_affinity(logits, labels):
+    """MonoScene's equations 2 to 5, class by class, and once more for empty against occupied."""
+
+    def minus_logs(p, truth):
+        both = (p * truth).sum()
+        ratios = [both / p.sum(), both / truth.sum()]
+        if not truth.all():
+            ratios.append(((1 - p) * ~truth).sum() / (~truth).sum())
+        return -sum(ratio.log() for ratio in ratios)
+
+    p = logits.double().softmax(dim=1)
+    classes = labels.unique().tolist()
+    semantic = sum(minus_logs(p[:, c], labels == c) for c in classes) / len(classes)
+    return semantic + minus_logs(p[:, 1:].sum(dim=1), labels > 0)
+
+
+def test_affinity_loss_is_that_of_monoscene(outputs):
+    out, _, batch = outputs
+    batch["label3d"][1] = torch.randint(1, 3, (60, 36, 60))  # without an empty voxel
+    batch["label3d"][batch["label3d"] == 5] = 7
+    where = batch["label_weight"]
+    voxels = out.logits.permute(0, 2, 3, 4, 1)
+    expected = sum(
+        plain_affinity(voxels[i][where[i]], batch["label3d"][i][where[i]]) / 2 for i in range(2)
+    )
+    loss = supervised_losses(out, batch, names=("affinity",))["affinity"]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    (expected_gradient,) = torch.autograd.grad(expected, out.logits)
+    loss.backward()
+    scale = expected_gradient.abs().max()
+    torch.testing.assert_close(
+        out.logits.grad / scale, expected_gradient / scale, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("free_space", [0.0, 0.2])

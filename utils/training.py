@@ -17,7 +17,6 @@ from models import build_model, prepare_for_inference
 from models.checkpoints import Checkpoint, load_strictly, read_checkpoint
 from models.encoder_weights import load_pretrained_encoder
 from models.inference import cast_weights
-from models.losses import SUPERVISED
 from models.network import CleanerS
 from models.recompute import recompute_activations, should_recompute
 from utils import distributed
@@ -42,17 +41,24 @@ from utils.signals import Stopped, StopSignals
 from utils.step import Objective, build_optimizer, learning_rate, seed_step, train_step
 
 
-def initial_network(cfg: EasyDict, checkpoint: Checkpoint | None) -> CleanerS:
-    """The network that a run starts with; where it goes on at a checkpoint, without weights yet."""
+def initial_network(
+    cfg: EasyDict, checkpoint: Checkpoint | None, start: Checkpoint | None = None
+) -> CleanerS:
+    """The network that a run starts with; where it goes on at a checkpoint, without weights yet.
+
+    start: whose weights it begins with, instead of random ones.
+    """
     torch.manual_seed(cfg.seed)
     model = build_model(cfg.model)
-    if checkpoint is None:
+    if checkpoint is None and start is not None:
+        load_strictly(model, start.state, start.path)
+    elif checkpoint is None:
         load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
     return model
 
 
-def load_teacher(cfg: EasyDict) -> CleanerS:
-    """The finished network that a student learns from, prepared for inference."""
+def read_teacher(cfg: EasyDict) -> Checkpoint:
+    """The finished network that a student learns from."""
     checkpoint = read_checkpoint(cfg.train.teacher_path)
     check_settings(checkpoint, cfg, ("model", "data"))
     if checkpoint.meta is not None and checkpoint.meta["input"] != "tsdf_cad":
@@ -61,6 +67,11 @@ def load_teacher(cfg: EasyDict) -> CleanerS:
         print(f"warning: the training of {checkpoint.path} is not complete", file=sys.stderr)
     if (problem := other_scenes(checkpoint, cfg)) and distributed.is_main():
         print(f"warning: {problem}", file=sys.stderr)
+    return checkpoint
+
+
+def frozen_teacher(cfg: EasyDict, checkpoint: Checkpoint) -> CleanerS:
+    """The network of read_teacher, prepared for inference."""
     teacher = build_model(cfg.model)
     load_strictly(teacher, checkpoint.state, checkpoint.path)
     return prepare_for_inference(teacher)
@@ -120,7 +131,8 @@ class Training:
         self.meta |= {"config": to_plain(cfg), "input": objective.volume}
         self.meta |= {"train_scenes": named_scenes(train_set)}
         # A trained encoder's last layers, or the layers behind which no loss is.
-        find_unused = not cfg.model.freeze_encoder or not objective.weights.keys() >= {*SUPERVISED}
+        used = objective.weights.keys() >= {"loss_3d", "loss_2d"}
+        find_unused = not cfg.model.freeze_encoder or not used
         self.parallel = distributed.wrap(model, device, cfg.train.sync_bn, find_unused)
         self.saved_at = time.monotonic()
         if distributed.is_main():

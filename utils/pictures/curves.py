@@ -11,7 +11,8 @@ from utils.files import atomic_file
 # Title -> column -> name in the legend; the losses are unweighted, the total is not.
 _PANELS = {
     "Loss": {
-        "total": "total", "loss_3d": "3D", "loss_2d": "2D",
+        "total": "total", "loss_3d": "3D", "loss_2d": "2D", "lovasz": "Lovász",
+        "affinity": "affinity",
         "kd_t": "KD-T", "kd_sc": "KD-SC", "kd_sa": "KD-SA",
     },
     "Score, %": {

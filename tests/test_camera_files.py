@@ -151,6 +151,27 @@ def test_what_is_left_open_is_asked_for(text, reason, tmp_path):
         read_camera(tmp_path / "camera")
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [
+        ("585 0 32o\n0 580 240\n0 0 1", 1, "32o"),
+        ("# of the depth camera\n\n585 0 320\n0 S80 240 # fy\n0 0 1", 4, "S80"),
+        ("[[585, 0, 320],\n [0, 580, abc],\n [0, 0, 1]]", 2, "abc"),
+        ("585 580 320 240 px", 1, "px"),
+        ("585,580,320,240,wide", 1, "wide"),
+    ],
+)
+def test_a_stray_word_among_numbers_is_named(text, line, word, tmp_path):
+    (tmp_path / "K.txt").write_text(text)
+    with pytest.raises(InputError, match=f"K.txt, line {line}: '{word}' is no number"):
+        read_camera(tmp_path / "K.txt")
+
+
+def test_comments_behind_numbers(tmp_path):
+    (tmp_path / "K.txt").write_text("585 0 320 # fx\n0 580 240 // fy\n0 0 1\n")
+    np.testing.assert_array_equal(read_camera(tmp_path / "K.txt").K, K)
+
+
 @pytest.mark.skipif(not (SHARED / "cases").exists(), reason="needs ../shared")
 def test_the_collected_files():
     for path in sorted((SHARED / "cases/cameras").iterdir()):

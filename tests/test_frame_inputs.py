@@ -81,6 +81,9 @@ def test_poses_as_tools_write_them(tmp_path):
         np.testing.assert_allclose(read_pose(path), expected, atol=1e-6)
     np.save(tmp_path / "pose.npy", expected)
     np.testing.assert_allclose(read_pose(tmp_path / "pose.npy"), expected)
+    path.write_text("1 0 0 0\n0 1 O 0\n0 0 1 0\n0 0 0 1\n")
+    with pytest.raises(InputError, match="pose.txt, line 2: 'O' is no number"):
+        read_pose(path)
     path.write_text("-inf " * 16)
     with pytest.raises(InputError, match="pose.txt"):
         read_pose(path)

@@ -17,6 +17,7 @@ import yaml
 
 from datasets.files import read_npy, read_text
 from datasets.frames.distortion import Lens, lens
+from datasets.frames.stamps import stamp_of
 from errors import InputError, one_line
 
 _MATRICES = ("intrinsicmatrix", "cameramatrix", "camk", "k", "intrinsics", "intrinsic")
@@ -80,6 +81,8 @@ def read_camera(path: str | Path) -> Camera:
 
 
 def _no_camera(path: str | Path) -> InputError:
+    if (stray := stray_word(path)) is not None:
+        return InputError(f"{path}, {stray}, and else these are plain numbers of a camera")
     return InputError(
         f"{path}: no camera intrinsics: write a 3x3 matrix, fx fy cx cy, or JSON with fx, fy, cx, "
         "cy"
@@ -90,13 +93,33 @@ def _cameras(path: str | Path) -> Iterator[Camera]:
     if Path(path).suffix.lower() == ".npy":
         yield Camera(_matrix(read_npy(path)))
         return
-    text = re.sub(r"^\s*(#|//).*$", "", read_text(path), flags=re.M).strip()
+    text = read_text(path)
     try:
-        plain = [float(word) for word in re.sub(r"[\[\](),;]", " ", text).split()]
+        plain = [float(word) for word in _plain_words(text)]
     except ValueError:
-        yield from _stated(text, path)
+        yield from _stated(re.sub(r"^\s*(#|//).*$", "", text, flags=re.M).strip(), path)
     else:
         yield Camera(_matrix(plain))
+
+
+def _plain_words(text: str) -> list[str]:
+    """The words of plain numbers, without comments, brackets and commas."""
+    return re.sub(r"(?m)(#|//).*$|[\[\](),;]", " ", text).split()
+
+
+def stray_word(path: str | Path) -> str | None:
+    """A word that spoils a text file of plain numbers, with its line, for a message.
+
+    None unless most of its words are numbers, and for a kind of file in which words are names.
+    """
+    text = "" if Path(path).suffix.lower() == ".npy" else read_text(path)
+    lines = [(n, _plain_words(line)) for n, line in enumerate(text.splitlines(), 1)]
+    words = [(n, word) for n, line in lines for word in line]
+    stray = [(n, word) for n, word in words if stamp_of(word) is None]
+    if not stray or 2 * len(stray) > len(words) or re.search('[{}:="]', text):
+        return None
+    number, word = stray[0]
+    return f"line {number}: {word[:40]!r} is no number"
 
 
 def _stated(text: str, path: str | Path) -> Iterator[Camera]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from constants import IMAGE_MEAN, IMAGE_SIZE, NYU_INTRINSICS
 from datasets.files import read_npy, read_text
-from datasets.frames.camera_files import Camera, read_camera
+from datasets.frames.camera_files import Camera, read_camera, stray_word
 from datasets.frames.stamps import pose_matrix
 from errors import InputError
 
@@ -237,7 +237,9 @@ def read_pose(path: str | Path) -> np.ndarray:
         else:
             words = re.sub(r"#.*|[\[\](),;]", " ", read_text(path)).split()
             numbers = np.array(words, dtype=np.float64)
-    except ValueError:
+    except ValueError as error:
+        if (stray := stray_word(path)) is not None:
+            raise InputError(f"{path}, {stray}, and else these are plain numbers") from error
         numbers = np.empty(0)
     if numbers.size in (7, 8):
         return pose_matrix(numbers[-7:], path)

@@ -73,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--rotate", type=int, choices=TURNS, help=turn)
     add("--formats", nargs="+", choices=SCENE_FORMATS, default=SCENE_FORMATS)
     add("--mesh", action="store_true", help="the .ply has cubes, not points")
-    add("--device", help="cpu, cuda, ...; default: a GPU if there is one")
+    add("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     # As it comes, -1e-3 would be an option to argparse, not a number.
     parser._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.I)
     args = parse_settings(parser)

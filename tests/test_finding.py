@@ -238,6 +238,7 @@ def test_tum_by_time(tum, way):
     os.rename(tum / "truth.txt", tum / "groundtruth.txt")
     result = found(**by_way[way])
     assert names(result) == ["a"] and "rgb/b.png" in result.refused[0]
+    assert "groundtruth.txt, taken as" in result.notes[1] and "floor at z = 0" in result.notes[1]
     # A quarter turn about x: the camera's y is the world's z.
     expected = [[1, 0, 0, 1], [0, 0, -1, 2], [0, 1, 0, 3], [0, 0, 0, 1]]
     np.testing.assert_allclose(result.frames[0].pose, expected, atol=1e-6)

@@ -80,7 +80,8 @@ def find_frames(
     truth = folder / "groundtruth.txt" if folder is not None else None
     if pose is None and truth is not None and is_trajectory(truth):
         pose = truth
-        notes.append(f"poses: from {truth}, camera to world, Z up and the floor at z = 0")
+        taken = "taken as camera to world, with Z up and the floor at z = 0"
+        notes.append(f"poses: from {truth}, {taken} (--fuse finds the floor itself)")
     pairs = _with_poses(pairs, pose, refused)
     if not pairs:
         reason = f" ({refused[0]})" if refused else ""

@@ -197,7 +197,7 @@ def complete_frame(
     pose = cameras.read_pose(files.pose) if isinstance(files.pose, Path) else files.pose
     height, rotate = args.camera_height, args.rotate
     try:
-        scene = completer(rgb, depth, K, pose, height, files.name, rotate, exif)
+        scene = completer(rgb, depth, K, pose, height, files.name, rotate, exif, crop=args.crop)
     except ImplausibleHeight as error:
         if height is not None:
             raise
@@ -264,7 +264,8 @@ def fuse(completer: "SceneCompleter", frames: list[FrameFiles], args: argparse.N
                 "a folder as --pose"
             )
     readers = [(files.name, partial(read_posed, files, args)) for files in frames]
-    scene_map, belief = fuse_frames(completer, readers, up, args.camera_height, args.rotate)
+    how = args.camera_height, args.rotate, args.crop
+    scene_map, belief = fuse_frames(completer, readers, up, *how)
     lines = save(scene_map, len(scene_map.points()[0]) > 0, args.fuse.stem, args)
     print("\n".join([belief, *lines]))
     print(f"written: {args.fuse}, of {scene_map.frames} of {len(frames)} frames")

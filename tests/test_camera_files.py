@@ -38,6 +38,55 @@ KALIBR = """cam0:
   intrinsics: [585, 580, 320, 240]
   resolution: [640, 480]
 """
+XML = """<?xml version="1.0"?>
+<opencv_storage>
+<image_width>640</image_width>
+<image_height>480</image_height>
+<camera_matrix type_id="opencv-matrix">
+  <rows>3</rows><cols>3</cols><dt>d</dt>
+  <data>
+    585. 0. 320. 0. 580. 240. 0. 0. 1.</data></camera_matrix>
+<distortion_coefficients type_id="opencv-matrix">
+  <rows>5</rows><cols>1</cols><dt>d</dt>
+  <data>
+    0.1 -0.2 0.001 0.002 0.03</data></distortion_coefficients>
+</opencv_storage>
+"""
+ECHOED = """height: 480
+width: 640
+distortion_model: plumb_bob
+d:
+- 0.1
+- -0.2
+- 0.001
+- 0.002
+- 0.03
+k:
+- 585.0
+- 0.0
+- 320.0
+- 0.0
+- 580.0
+- 240.0
+- 0.0
+- 0.0
+- 1.0
+---
+"""
+ORB = """%YAML:1.0
+Camera.type: "{}"
+Camera1.fx: 585.0
+Camera1.fy: 580.0
+Camera1.cx: 320.0
+Camera1.cy: 240.0
+Camera1.k1: 0.1
+Camera1.k2: -0.2
+Camera1.{}: 0.001
+Camera1.{}: 0.002
+Camera.width: 640
+Camera.height: 480
+RGBD.DepthMapFactor: 5000.0
+"""
 PRINTED = """Intrinsic of "Color" / 640x480
   Width: 640
   Height: 480
@@ -80,6 +129,14 @@ VGA = (480, 640)
         (KALIBR.format("radtan"), VGA, False, D[:4]),
         (KALIBR.format("equidistant"), VGA, True, D[:4]),
         (PRINTED, VGA, None, ()),
+        (XML, VGA, False, D),
+        (ECHOED, VGA, False, D),
+        (ECHOED + ECHOED, VGA, False, D),
+        (ORB.format("PinHole", "p1", "p2"), VGA, False, D[:4]),
+        (ORB.format("KannalaBrandt8", "k3", "k4"), VGA, True, D[:4]),
+        ("fx,fy,cx,cy\n585,580,320,240\n", None, None, ()),
+        ("K = [585 0 320; 0 580 240; 0 0 1];", None, None, ()),
+        ("fx = 585 # pixels\nfy = 580 // too\ncx = 320\ncy = 240", None, None, ()),
         ("[ 640x480  p[320 240]  f[585 580]  Brown Conrady [0.1 -0.2 0.001 0.002 0.03] ]",
          VGA, False, D),
         ("fx_depth = 585\nfy_depth = 580\nmx_depth = 320\nmy_depth = 240", None, None, ()),
@@ -121,7 +178,18 @@ def test_depth_scale_is_believed_where_its_meaning_is_certain(tmp_path):
     assert read_camera(tmp_path / "a.json").per_metre is None
 
 
+def test_units_of_the_depth_by_other_names(tmp_path):
+    (tmp_path / "a.yaml").write_text(ORB.format("PinHole", "p1", "p2"))
+    assert read_camera(tmp_path / "a.yaml").per_metre == 5000
+    slam = "cam:\n  H: 480\n  W: 640\n  fx: 585\n  fy: 580\n  cx: 320\n  cy: 240\n"
+    (tmp_path / "a.yaml").write_text(f"{slam}  png_depth_scale: 6553.5\n")
+    assert read_camera(tmp_path / "a.yaml").per_metre == 6553.5
+
+
 def test_arrays_of_numpy(tmp_path):
+    np.savez(tmp_path / "K.npz", K=K)
+    with pytest.raises(InputError, match="K.npz: an .npz"):
+        read_camera(tmp_path / "K.npz")
     np.save(tmp_path / "K.npy", K)
     np.testing.assert_array_equal(read_camera(tmp_path / "K.npy").K, K)
 

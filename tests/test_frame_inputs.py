@@ -88,7 +88,7 @@ def test_poses_as_tools_write_them(tmp_path):
     with pytest.raises(InputError, match="pose.txt, line 2: 'O' is no number"):
         read_pose(path)
     path.write_text("-inf " * 16)
-    with pytest.raises(InputError, match="pose.txt"):
+    with pytest.raises(InputError, match="pose.txt: the pose of this frame was lost"):
         read_pose(path)
 
 

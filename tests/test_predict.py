@@ -513,6 +513,23 @@ def test_a_camera_file_says_its_unit_and_its_distortion(without_tsdf, run, frame
     assert status == 0 and "distortion" not in out, errors
 
 
+def test_a_crop_is_completed_where_it_is_said(without_tsdf, run, frame):
+    """The room's images without their left 200 columns."""
+    for kind in ("rgb", "depth"):
+        image = cv2.imread(str(frame / f"room_{kind}.png"), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(frame / f"{kind}.png"), image[:, 200:])
+    fx, fy, cx, cy = map(str, NYU_INTRINSICS[[0, 1, 0, 1], [0, 1, 2, 2]])
+    words = ["--rgb", frame / "rgb.png", "--depth", frame / "depth.png", "--depth-unit", "mm"]
+    words += ["--intrinsics", fx, fy, float(cx) - 200, cy, "--pose", frame / "pose.txt"]
+    words += ["--output", frame / "out", "--formats", "npz"]
+    status, _, errors = run(*words)
+    assert status == 2 and "far from the centre" in errors[0] and "--crop" in errors[0]
+    status, _, errors = run(*words, "--crop")
+    assert status == 0, errors
+    with np.load(frame / "out/rgb.npz") as cropped:
+        assert (cropped["labels"] != 255).sum() > 1000
+
+
 def test_sizes_that_differ_are_said_before_the_camera(run, frame):
     image = cv2.imread(str(frame / "room_rgb.png"))
     cv2.imwrite(str(frame / "room_rgb.png"), image[:, :600])

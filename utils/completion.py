@@ -183,10 +183,11 @@ class SceneCompleter:
         rotate: int | None = None,
         expected: int = 0,
         lens: Lens | None = None,
+        crop: bool = False,
     ) -> CompletedScene:
         """Complete a frame. Arguments and errors as prepare_frame; name: a title."""
         given = rgb, depth, intrinsics, pose, camera_height, self.device
-        frame = prepare_frame(*given, rotate, upright_scores, expected, lens)
+        frame = prepare_frame(*given, rotate, upright_scores, expected, lens, crop)
         scene = self.complete(frame, name)
         if np.shape(pose) == (4, 4):
             scene.world_pose = np.array(pose, np.float64)

@@ -78,6 +78,7 @@ def prepare_frame(
     look: Callable[[np.ndarray], np.ndarray] | None = None,
     expected: int = 0,
     lens: Lens | None = None,
+    crop: bool = False,
 ) -> PreparedFrame:
     """What the network needs of a frame, from its raw parts.
 
@@ -90,7 +91,8 @@ def prepare_frame(
     intrinsics and pose are those of the images as given. None: as gravity says, where it is given;
     else as `look`, upright_scores of utils/upright.py, and the depth say. expected: what metadata
     say, which is kept where nothing else is known, and without `look`. lens: its distortion, to be
-    undone, as in Camera of datasets/frames/camera_files.py.
+    undone, as in Camera of datasets/frames/camera_files.py. crop: the images are a part of the
+    sensor's, so their principal point may be anywhere.
     Raises InputError for parts that do not fit, and where no room is seen.
     """
     rgb, raw = np.asarray(rgb), np.asarray(depth)
@@ -98,7 +100,7 @@ def prepare_frame(
         raise InputError(f"rgb must be (height, width, 3) uint8, not {rgb.dtype} {rgb.shape}")
     check_same_view(rgb, raw)
     depth = to_metres(raw).metres
-    K = check_intrinsics(intrinsics, raw.shape)
+    K = check_intrinsics(intrinsics, raw.shape, crop=crop)
     if lens is not None:
         rgb, depth = undistort(rgb, depth, K, lens)
     rgb, depth, K, turn, pose, estimate = place_frame(

@@ -79,6 +79,13 @@ def names(result):
             ["rgb/1305031102.175304.png", "depth/1305031102.160407.png"], "rgb", "depth",
             [("rgb/1305031102.175304.png", "depth/1305031102.160407.png")],
         ),
+        (  # an iPhone's, with how sure its depth is
+            ["frame_00000.jpg", "depth_00000.png", "conf_00000.png"], "", "",
+            [("frame_00000.jpg", "depth_00000.png")],
+        ),
+        (["0_rgb.png", "0_depth.png", "0_depth_vis.png", "0_mask.png"], "", "",
+         [("0_rgb.png", "0_depth.png")]),
+        (["images/0.png", "depths/0.png"], "", "", [("images/0.png", "depths/0.png")]),
         (["image_depth_1.png", "image_1.png"], "", "", [("image_1.png", "image_depth_1.png")]),
     ],
 )  # fmt: skip

@@ -667,7 +667,7 @@ def test_a_floor_that_contradicts_what_is_given_is_said(given, without_tsdf, run
     write_depth(frame / "room_depth.png", POSE, 6553.5)
     status, out, _ = run(*words, "--depth-unit", "tum")
     assert status == 0 and "low confidence" in out
-    assert re.search(r"a floor is seen 1.6\d m below the camera, not 1.30 m", out)
+    assert re.search(r"a floor is seen 1.6\d m below the camera, not 1.30 m as given", out)
 
 
 def test_a_world_whose_floor_is_not_at_zero_is_said(without_tsdf, run, frame):

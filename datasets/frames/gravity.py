@@ -310,7 +310,8 @@ def doubt_of_pose(depth: np.ndarray, K: np.ndarray, pose: np.ndarray) -> str | N
             f"the lowest level surface is {found:.2f} m below the camera: is that a table, or is "
             "the floor not at z = 0, or the depth unit wrong?"
         )
-    return _deeper_floor(found, height)
+    doubt = _deeper_floor(found, height)
+    return doubt and f"{doubt}; in the world of the pose, the floor must be at z = 0"
 
 
 def _floor_depth(faces: Patches, gravity: np.ndarray) -> float | None:
@@ -328,8 +329,8 @@ def _deeper_floor(found: float | None, height: float) -> str | None:
     if found is None or found < 1.15 * height + 0.1:
         return None
     return (
-        f"a floor is seen {found:.2f} m below the camera, not {height:.2f} m: is the height that "
-        "was given right, and the depth unit?"
+        f"a floor is seen {found:.2f} m below the camera, not {height:.2f} m as given: are the "
+        "height and the depth unit right?"
     )
 
 

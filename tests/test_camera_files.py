@@ -184,6 +184,18 @@ def test_units_of_the_depth_by_other_names(tmp_path):
     slam = "cam:\n  H: 480\n  W: 640\n  fx: 585\n  fy: 580\n  cx: 320\n  cy: 240\n"
     (tmp_path / "a.yaml").write_text(f"{slam}  png_depth_scale: 6553.5\n")
     assert read_camera(tmp_path / "a.yaml").per_metre == 6553.5
+    camera = {"w": 640, "h": 480, "fx": 585, "fy": 580, "cx": 320, "cy": 240}
+    for scale, per_metre in (
+        ({"scale": 6553.5}, 6553.5),  # Replica
+        ({"scale": 1.0}, None),
+        ({"depth_scale": 0.001}, 1000),  # RealSense
+        ({"depth_scale": 5000}, 5000),
+        ({"depth_scale": 1.0}, None),
+        ({"depth_scale": "auto", "scale": [1, 2]}, None),
+    ):
+        (tmp_path / "a.json").write_text(json.dumps({"camera": camera | scale}))
+        found = read_camera(tmp_path / "a.json").per_metre
+        assert found == pytest.approx(per_metre) if per_metre else found is None
 
 
 def test_arrays_of_numpy(tmp_path):

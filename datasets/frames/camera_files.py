@@ -246,11 +246,19 @@ def _camera(flat: dict, path: str | Path) -> Camera | None:
         K = _matrix([f, f, (shape[1] - 1) / 2, (shape[0] - 1) / 2])
     else:
         return None
-    # Of BOP it is what makes millimetres of the numbers; other tools mean other things.
-    scale = float(flat.get("depthscale") or 0) if "camk" in flat else 0
-    per_metre = 1000 / scale if scale > 0 else None
-    per_metre = next((float(flat[key]) for key in _PER_METRE if key in flat), per_metre)
-    return Camera(K, shape, _lens_of(flat, path), per_metre, _rectified(flat))
+    return Camera(K, shape, _lens_of(flat, path), _units_in_a_metre(flat), _rectified(flat))
+
+
+def _units_in_a_metre(flat: dict) -> float | None:
+    """Of the depth images, where a file says it and its meaning is certain."""
+    scales = {k: v for k, v in flat.items() if isinstance(v, int | float) and 0 < v < np.inf}
+    if "camk" in flat and "depthscale" in scales:  # of BOP: what makes millimetres of the numbers
+        return 1000 / scales["depthscale"]
+    for key in (*_PER_METRE, "depthscale", "scale"):
+        if scales.get(key, 0) >= 100 or (key in scales and key in _PER_METRE):
+            return float(scales[key])
+    # Of RealSense: metres. In between, other tools mean other things.
+    return 1 / scales["depthscale"] if scales.get("depthscale", 1) <= 0.01 else None
 
 
 def _rectified(flat: dict) -> np.ndarray | None:

@@ -81,8 +81,7 @@ def find_frames(
     truth = folder / "groundtruth.txt" if folder is not None else None
     if pose is None and truth is not None and is_trajectory(truth):
         pose = truth
-        taken = "taken as camera to world, Z up, floor at z = 0 (--fuse finds it)"
-        notes.append(f"poses: from {truth}, {taken}")
+        notes.append(f"poses: {truth}, taken as camera to world, Z up, floor at z = 0")
     pairs = _with_poses(pairs, pose, refused)
     if not pairs:
         reason = f" ({refused[0]})" if refused else ""
@@ -112,11 +111,8 @@ def _key(path: Path) -> str:
 def _kind(path: Path) -> str | None:
     """colour, depth, pose or other, if the name says so; aligned_depth_to_color is depth."""
     kinds = {match.lastgroup for match in _KIND.finditer(path.stem)}
-    return (
-        "other"
-        if _OTHER.search(path.stem)
-        else next((kind for kind in ("pose", "depth", "colour") if kind in kinds), None)
-    )
+    kinds |= {"other"} if _OTHER.search(path.stem) else set()
+    return next((kind for kind in ("other", "pose", "depth", "colour") if kind in kinds), None)
 
 
 def _place(path: Path) -> tuple[str, ...]:

@@ -69,6 +69,7 @@ def to_metres(
         raise InputError(f"{name}: depth must be (height, width) numbers, not {raw.shape}")
     explicit = unit is not None
     unit = unit if explicit else "m" if raw.dtype.kind == "f" else "mm"
+    unit = next((key for key, n in _PER_METRE.items() if unit == str(n)), unit)
     measured = np.isfinite(raw) & (raw != 0) & (raw != INVALID)
     measured &= ~_far_plane(raw, measured, unit, name)
     values = raw[measured]

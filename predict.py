@@ -19,7 +19,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -30,10 +30,10 @@ from constants import IMAGE_SIZE, NYU_INTRINSICS, SCENE_FORMATS
 from datasets.files import read_depth_image, read_photo
 from datasets.frames import cameras
 from datasets.frames.camera_files import Camera, read_camera
-from datasets.frames.depth import UNITS, to_metres
+from datasets.frames.depth import UNITS, ImplausibleHeight, advice_on_height, to_metres
 from datasets.frames.distortion import undistort
 from datasets.frames.finding import FrameFiles, find_frames
-from datasets.frames.turning import TURNS, as_exif_says
+from datasets.frames.turning import TURNS, as_exif_says, turn_image, turn_intrinsics
 from errors import InputError, exit_on_input_error
 from utils.files import check_writable
 
@@ -73,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--rotate", type=int, choices=TURNS, help=turn)
     add("--formats", nargs="+", choices=SCENE_FORMATS, default=SCENE_FORMATS)
     add("--mesh", action="store_true", help="the .ply has cubes, not points")
-    add("--device", help="cpu, cuda, ...; default: a GPU if there is one")
+    add("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     # As it comes, -1e-3 would be an option to argparse, not a number.
     parser._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.I)
     args = parse_settings(parser)
@@ -139,10 +139,18 @@ def matrix_of(
     return NYU_INTRINSICS
 
 
-def read_frame(
-    files: FrameFiles, args: argparse.Namespace
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], int]:
-    """Colour, depth in metres, intrinsics, lines on what was believed, the turn that EXIF says."""
+class ReadFrame(NamedTuple):
+    """A frame as its files say it."""
+
+    rgb: np.ndarray  # (H, W, 3) uint8
+    depth: np.ndarray  # (H, W) float32 metres
+    K: np.ndarray  # (3, 3)
+    beliefs: list[str]  # lines on what was believed
+    exif: int  # the turn that EXIF speaks for
+    raw: np.ndarray  # (H, W), the depth's numbers as stored
+
+
+def read_frame(files: FrameFiles, args: argparse.Namespace) -> ReadFrame:
     (rgb, exif), raw = read_photo(files.rgb), read_depth_image(files.depth)
     rgb, exif, turned = as_exif_says(rgb, exif, raw.shape, files.rgb)
     camera, unit = stated_camera(args), args.depth_unit
@@ -150,10 +158,9 @@ def read_frame(
         unit = cameras.PRESET_DEPTH_UNITS.get(args.camera)
         if camera is not None and camera.per_metre is not None:
             unit = f"{camera.per_metre:g}"
-    depth, belief = to_metres(raw, unit, files.depth)
-    beliefs, sizes = [belief, *turned], [raw.shape]
+    beliefs, sizes = [*turned], [raw.shape]
     if args.camera is None and args.intrinsics is None:
-        beliefs.insert(0, "camera: neither --camera nor --intrinsics given, taken as nyu")
+        beliefs.append("camera: neither --camera nor --intrinsics given, taken as nyu")
     if rgb.shape[:2] != raw.shape and cameras.same_proportions(rgb.shape[:2], raw.shape):
         sizes.append(rgb.shape[:2])  # aligned, but the camera may be given for either size
         rgb = cv2.resize(rgb, raw.shape[::-1], interpolation=cv2.INTER_AREA)
@@ -165,27 +172,40 @@ def read_frame(
         if len(sizes) == 1:
             raise
         K = cameras.scale_intrinsics(matrix_of(camera, args, sizes[1]), sizes[1], sizes[0])
+
+    def find_height(depth: np.ndarray) -> float | None:
+        from datasets.frames.gravity import floor_below  # takes seconds, as below
+
+        turn = exif if args.rotate is None else args.rotate
+        return floor_below(turn_image(depth, turn), turn_intrinsics(K, depth.shape, turn))
+
+    depth, belief = to_metres(raw, unit, files.depth, find_height)
+    beliefs.append(belief)
     if camera is not None and camera.lens is not None:
         rgb, depth = undistort(rgb, depth, K, camera.lens)
         kind = "fisheye" if camera.lens.fisheye else "Brown-Conrady"
         line = f"lens distortion ({kind}) of {args.intrinsics[0]} undone"
         beliefs.append(f"{line}; if the images are without it already, give --rectified")
-    return rgb, depth, K, beliefs, exif
+    return ReadFrame(rgb, depth, K, beliefs, exif, raw)
 
 
 def complete_frame(
     completer: "SceneCompleter", files: FrameFiles, args: argparse.Namespace
 ) -> list[str]:
     """Read, complete and write one frame; returns lines on what was believed."""
-    rgb, depth, K, beliefs, exif = read_frame(files, args)
+    rgb, depth, K, beliefs, exif, raw = read_frame(files, args)
     pose = cameras.read_pose(files.pose) if isinstance(files.pose, Path) else files.pose
     height, rotate = args.camera_height, args.rotate
-    scene = completer(rgb, depth, K, pose, height, files.name, rotate, exif)
-    estimate = scene.frame.estimate
-    if estimate is not None:
-        beliefs.append(estimate.belief)
-        if estimate.confidence < 0.5:
-            beliefs.append("low confidence: look at the picture, or give --pose")
+    try:
+        scene = completer(rgb, depth, K, pose, height, files.name, rotate, exif, crop=args.crop)
+    except ImplausibleHeight as error:
+        if height is not None:
+            raise
+        raise InputError(f"{error}; {advice_on_height(error.height, depth, raw)}") from error
+    beliefs += scene.frame.pose_beliefs()
+    if height is None and scene.frame.is_low:
+        advice = advice_on_height(float(scene.pose[2, 3]), depth, raw)
+        beliefs.append(f"the floor may be a table; {advice}")
     return beliefs + save(scene, scene.occupied.any(), files.name, args)
 
 
@@ -244,7 +264,8 @@ def fuse(completer: "SceneCompleter", frames: list[FrameFiles], args: argparse.N
                 "a folder as --pose"
             )
     readers = [(files.name, partial(read_posed, files, args)) for files in frames]
-    scene_map, belief = fuse_frames(completer, readers, up, args.camera_height, args.rotate)
+    how = args.camera_height, args.rotate, args.crop
+    scene_map, belief = fuse_frames(completer, readers, up, *how)
     lines = save(scene_map, len(scene_map.points()[0]) > 0, args.fuse.stem, args)
     print("\n".join([belief, *lines]))
     print(f"written: {args.fuse}, of {scene_map.frames} of {len(frames)} frames")

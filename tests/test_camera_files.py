@@ -38,6 +38,55 @@ KALIBR = """cam0:
   intrinsics: [585, 580, 320, 240]
   resolution: [640, 480]
 """
+XML = """<?xml version="1.0"?>
+<opencv_storage>
+<image_width>640</image_width>
+<image_height>480</image_height>
+<camera_matrix type_id="opencv-matrix">
+  <rows>3</rows><cols>3</cols><dt>d</dt>
+  <data>
+    585. 0. 320. 0. 580. 240. 0. 0. 1.</data></camera_matrix>
+<distortion_coefficients type_id="opencv-matrix">
+  <rows>5</rows><cols>1</cols><dt>d</dt>
+  <data>
+    0.1 -0.2 0.001 0.002 0.03</data></distortion_coefficients>
+</opencv_storage>
+"""
+ECHOED = """height: 480
+width: 640
+distortion_model: plumb_bob
+d:
+- 0.1
+- -0.2
+- 0.001
+- 0.002
+- 0.03
+k:
+- 585.0
+- 0.0
+- 320.0
+- 0.0
+- 580.0
+- 240.0
+- 0.0
+- 0.0
+- 1.0
+---
+"""
+ORB = """%YAML:1.0
+Camera.type: "{}"
+Camera1.fx: 585.0
+Camera1.fy: 580.0
+Camera1.cx: 320.0
+Camera1.cy: 240.0
+Camera1.k1: 0.1
+Camera1.k2: -0.2
+Camera1.{}: 0.001
+Camera1.{}: 0.002
+Camera.width: 640
+Camera.height: 480
+RGBD.DepthMapFactor: 5000.0
+"""
 PRINTED = """Intrinsic of "Color" / 640x480
   Width: 640
   Height: 480
@@ -80,6 +129,14 @@ VGA = (480, 640)
         (KALIBR.format("radtan"), VGA, False, D[:4]),
         (KALIBR.format("equidistant"), VGA, True, D[:4]),
         (PRINTED, VGA, None, ()),
+        (XML, VGA, False, D),
+        (ECHOED, VGA, False, D),
+        (ECHOED + ECHOED, VGA, False, D),
+        (ORB.format("PinHole", "p1", "p2"), VGA, False, D[:4]),
+        (ORB.format("KannalaBrandt8", "k3", "k4"), VGA, True, D[:4]),
+        ("fx,fy,cx,cy\n585,580,320,240\n", None, None, ()),
+        ("K = [585 0 320; 0 580 240; 0 0 1];", None, None, ()),
+        ("fx = 585 # pixels\nfy = 580 // too\ncx = 320\ncy = 240", None, None, ()),
         ("[ 640x480  p[320 240]  f[585 580]  Brown Conrady [0.1 -0.2 0.001 0.002 0.03] ]",
          VGA, False, D),
         ("fx_depth = 585\nfy_depth = 580\nmx_depth = 320\nmy_depth = 240", None, None, ()),
@@ -121,7 +178,30 @@ def test_depth_scale_is_believed_where_its_meaning_is_certain(tmp_path):
     assert read_camera(tmp_path / "a.json").per_metre is None
 
 
+def test_units_of_the_depth_by_other_names(tmp_path):
+    (tmp_path / "a.yaml").write_text(ORB.format("PinHole", "p1", "p2"))
+    assert read_camera(tmp_path / "a.yaml").per_metre == 5000
+    slam = "cam:\n  H: 480\n  W: 640\n  fx: 585\n  fy: 580\n  cx: 320\n  cy: 240\n"
+    (tmp_path / "a.yaml").write_text(f"{slam}  png_depth_scale: 6553.5\n")
+    assert read_camera(tmp_path / "a.yaml").per_metre == 6553.5
+    camera = {"w": 640, "h": 480, "fx": 585, "fy": 580, "cx": 320, "cy": 240}
+    for scale, per_metre in (
+        ({"scale": 6553.5}, 6553.5),  # Replica
+        ({"scale": 1.0}, None),
+        ({"depth_scale": 0.001}, 1000),  # RealSense
+        ({"depth_scale": 5000}, 5000),
+        ({"depth_scale": 1.0}, None),
+        ({"depth_scale": "auto", "scale": [1, 2]}, None),
+    ):
+        (tmp_path / "a.json").write_text(json.dumps({"camera": camera | scale}))
+        found = read_camera(tmp_path / "a.json").per_metre
+        assert found == pytest.approx(per_metre) if per_metre else found is None
+
+
 def test_arrays_of_numpy(tmp_path):
+    np.savez(tmp_path / "K.npz", K=K)
+    with pytest.raises(InputError, match="K.npz: an .npz"):
+        read_camera(tmp_path / "K.npz")
     np.save(tmp_path / "K.npy", K)
     np.testing.assert_array_equal(read_camera(tmp_path / "K.npy").K, K)
 
@@ -149,6 +229,27 @@ def test_what_is_left_open_is_asked_for(text, reason, tmp_path):
     (tmp_path / "camera").write_text(text)
     with pytest.raises(InputError, match=f"camera: .*{reason}"):
         read_camera(tmp_path / "camera")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [
+        ("585 0 32o\n0 580 240\n0 0 1", 1, "32o"),
+        ("# of the depth camera\n\n585 0 320\n0 S80 240 # fy\n0 0 1", 4, "S80"),
+        ("[[585, 0, 320],\n [0, 580, abc],\n [0, 0, 1]]", 2, "abc"),
+        ("585 580 320 240 px", 1, "px"),
+        ("585,580,320,240,wide", 1, "wide"),
+    ],
+)
+def test_a_stray_word_among_numbers_is_named(text, line, word, tmp_path):
+    (tmp_path / "K.txt").write_text(text)
+    with pytest.raises(InputError, match=f"K.txt, line {line}: '{word}' is no number"):
+        read_camera(tmp_path / "K.txt")
+
+
+def test_comments_behind_numbers(tmp_path):
+    (tmp_path / "K.txt").write_text("585 0 320 # fx\n0 580 240 // fy\n0 0 1\n")
+    np.testing.assert_array_equal(read_camera(tmp_path / "K.txt").K, K)
 
 
 @pytest.mark.skipif(not (SHARED / "cases").exists(), reason="needs ../shared")

@@ -79,6 +79,13 @@ def names(result):
             ["rgb/1305031102.175304.png", "depth/1305031102.160407.png"], "rgb", "depth",
             [("rgb/1305031102.175304.png", "depth/1305031102.160407.png")],
         ),
+        (  # an iPhone's, with how sure its depth is
+            ["frame_00000.jpg", "depth_00000.png", "conf_00000.png"], "", "",
+            [("frame_00000.jpg", "depth_00000.png")],
+        ),
+        (["0_rgb.png", "0_depth.png", "0_depth_vis.png", "0_mask.png"], "", "",
+         [("0_rgb.png", "0_depth.png")]),
+        (["images/0.png", "depths/0.png"], "", "", [("images/0.png", "depths/0.png")]),
         (["image_depth_1.png", "image_1.png"], "", "", [("image_1.png", "image_depth_1.png")]),
     ],
 )  # fmt: skip
@@ -238,6 +245,7 @@ def test_tum_by_time(tum, way):
     os.rename(tum / "truth.txt", tum / "groundtruth.txt")
     result = found(**by_way[way])
     assert names(result) == ["a"] and "rgb/b.png" in result.refused[0]
+    assert "groundtruth.txt, taken as" in result.notes[1] and "floor at z = 0" in result.notes[1]
     # A quarter turn about x: the camera's y is the world's z.
     expected = [[1, 0, 0, 1], [0, 0, -1, 2], [0, 1, 0, 3], [0, 0, 0, 1]]
     np.testing.assert_allclose(result.frames[0].pose, expected, atol=1e-6)

@@ -1,13 +1,16 @@
 """What predict.py makes of a frame's files before it is completed."""
 
+import re
 import sys
 
 import cv2
 import numpy as np
 import pytest
+from raw_scene import camera_pose, room_frame
 
 from datasets.frames.cameras import preset_intrinsics, read_pose
 from datasets.frames.finding import FrameFiles
+from datasets.geometry import NYU_INTRINSICS
 from errors import InputError
 from predict import parse_arguments, read_frame
 
@@ -81,8 +84,11 @@ def test_poses_as_tools_write_them(tmp_path):
         np.testing.assert_allclose(read_pose(path), expected, atol=1e-6)
     np.save(tmp_path / "pose.npy", expected)
     np.testing.assert_allclose(read_pose(tmp_path / "pose.npy"), expected)
+    path.write_text("1 0 0 0\n0 1 O 0\n0 0 1 0\n0 0 0 1\n")
+    with pytest.raises(InputError, match="pose.txt, line 2: 'O' is no number"):
+        read_pose(path)
     path.write_text("-inf " * 16)
-    with pytest.raises(InputError, match="pose.txt"):
+    with pytest.raises(InputError, match="pose.txt: the pose of this frame was lost"):
         read_pose(path)
 
 
@@ -90,3 +96,37 @@ def test_presets_know_their_cameras_sizes():
     assert preset_intrinsics("realsense-d435", (480, 848))[0, 2] == pytest.approx(423.5)
     arkit = preset_intrinsics("iphone-lidar", (192, 256))
     assert arkit[0, 0] == pytest.approx(192)
+
+
+# Depth units
+
+
+@pytest.mark.parametrize(
+    ("per_metre", "others"),
+    [
+        # 1/5000 m would pass for Replica's unit too, in a room 31 % too large.
+        (6553.5, {"tum": 1.80, "10000": 0.90}),
+        (10000, {"6553.5": 2.09, "tum": 2.74}),
+        (100, {"256": 0.54}),
+    ],
+)
+def test_units_that_fit_are_ranked_by_the_cameras_height(per_metre, others, tmp_path, monkeypatch):
+    """Of a camera 1.37 m above the floor: the right unit first, the others with their heights."""
+    depth = room_frame(NYU_INTRINSICS, camera_pose(yaw=15, pitch=40, height=1.4))
+    raw = np.rint(depth * per_metre)
+    raw[raw > 65534] = 0
+    K = ",".join(map(str, NYU_INTRINSICS[[0, 1, 0, 1], [0, 1, 2, 2]]))
+    with pytest.raises(InputError, match="cannot say which is right.*NUMBER") as error:
+        read(tmp_path, monkeypatch, "--intrinsics", K, depth=raw)
+    named = re.findall(r"--depth-unit (\S+) \([^)]*camera ([\d.]+) m above", str(error.value))
+    assert named[0][0] == f"{per_metre:g}" and float(named[0][1]) == pytest.approx(1.37, abs=0.03)
+    heights = {unit: float(height) for unit, height in named[1:]}
+    assert heights == pytest.approx(others, abs=0.06)
+    # Lying on its side, there is no floor; with --rotate there is.
+    turned = np.ascontiguousarray(np.rot90(raw))
+    K = "519.4696,518.8579,253.74,313.42"
+    rgb = np.zeros((640, 480, 3), np.uint8)
+    words = ["--intrinsics", K, "--rotate", "90"]
+    with pytest.raises(InputError) as error:
+        read(tmp_path, monkeypatch, *words, depth=turned, rgb=rgb)
+    assert re.search(rf"--depth-unit {per_metre:g} \([^)]*camera 1.3\d m", str(error.value))

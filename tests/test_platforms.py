@@ -1,5 +1,6 @@
 """Other systems, launchers and terminals than a Linux shell."""
 
+import functools
 import os
 import socket
 import subprocess
@@ -8,13 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from debug_checkpoint import write_debug_checkpoint
 from make_nyu import make_nyu_root
 from small_network import small_run, small_settings
 
 from datasets.nyu import NYUDataset
 from errors import InputError
 from utils import run_folder
-from utils.distributed import started_by_torchrun
+from utils.completion import SceneCompleter
+from utils.distributed import setup, started_by_torchrun
 from utils.lock import RunLock
 from utils.signals import wait_for_main
 
@@ -57,6 +60,21 @@ def test_peak_memory_in_the_units_of_the_system(monkeypatch):
     assert run_folder.peak_memory_gb(torch.device("cpu")) == 3  # bytes
     monkeypatch.setattr(sys, "platform", "linux")
     assert run_folder.peak_memory_gb(torch.device("cpu")) == 3 * 1024  # kilobytes
+
+
+def test_a_mac_takes_the_cpu_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    has_mps = functools.wraps(torch.backends.mps.is_available)(lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", has_mps)
+    path = write_debug_checkpoint(tmp_path / "student.pth", "tsdf")
+    for choose in (setup, lambda: SceneCompleter.from_checkpoint(path).device):
+        assert choose() == torch.device("cpu")
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith("device: cpu") and "mps" in line
+    with pytest.raises(InputError, match="device mps: .*--device cpu"):
+        SceneCompleter.from_checkpoint(path, "mps")
+    assert SceneCompleter.from_checkpoint(path, "cpu").device.type == "cpu"
+    assert not capsys.readouterr().out
 
 
 def test_workers_that_are_spawned_read_scenes(tmp_path):

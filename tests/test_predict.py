@@ -513,6 +513,23 @@ def test_a_camera_file_says_its_unit_and_its_distortion(without_tsdf, run, frame
     assert status == 0 and "distortion" not in out, errors
 
 
+def test_a_crop_is_completed_where_it_is_said(without_tsdf, run, frame):
+    """The room's images without their left 200 columns."""
+    for kind in ("rgb", "depth"):
+        image = cv2.imread(str(frame / f"room_{kind}.png"), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(frame / f"{kind}.png"), image[:, 200:])
+    fx, fy, cx, cy = map(str, NYU_INTRINSICS[[0, 1, 0, 1], [0, 1, 2, 2]])
+    words = ["--rgb", frame / "rgb.png", "--depth", frame / "depth.png", "--depth-unit", "mm"]
+    words += ["--intrinsics", fx, fy, float(cx) - 200, cy, "--pose", frame / "pose.txt"]
+    words += ["--output", frame / "out", "--formats", "npz"]
+    status, _, errors = run(*words)
+    assert status == 2 and "far from the centre" in errors[0] and "--crop" in errors[0]
+    status, _, errors = run(*words, "--crop")
+    assert status == 0, errors
+    with np.load(frame / "out/rgb.npz") as cropped:
+        assert (cropped["labels"] != 255).sum() > 1000
+
+
 def test_sizes_that_differ_are_said_before_the_camera(run, frame):
     image = cv2.imread(str(frame / "room_rgb.png"))
     cv2.imwrite(str(frame / "room_rgb.png"), image[:, :600])
@@ -607,6 +624,61 @@ def test_advice_on_the_unit_names_the_right_one_and_any_number(depth, per_metre,
     assert f"--depth-unit {per_metre:g} (" in str(error.value)
     metres, _ = to_metres(raw, str(per_metre))
     assert np.abs(metres - depth)[raw > 0].max() <= 0.5 / per_metre + 1e-5
+
+
+def write_depth(path, pose, per_metre):
+    raw = np.rint(room_frame(NYU_INTRINSICS, pose) * per_metre)
+    cv2.imwrite(str(path), np.where(raw > 65534, 0, raw).astype(np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("height", "pitch", "per_metre", "found", "right"),
+    [
+        (1.4, 20, 256, "0.35", r"--depth-unit 256 \(1.3\d m\)"),
+        (1.1, 40, 4000, "4.2", r"--depth-unit tum \(0.8\d m\), --depth-unit NUMBER"),
+    ],
+)
+def test_millimetres_that_put_the_camera_nowhere_are_refused_with_other_units(
+    height, pitch, per_metre, found, right, without_tsdf, run, frame
+):
+    """Their median is that of a room; how far below the floor lies is not."""
+    write_depth(frame / "room_depth.png", camera_pose(15, pitch, height), per_metre)
+    status, _, errors = run(*words_of(frame, "--rotate", "0"))
+    assert status == 2 and len(errors) == 1
+    assert re.search(f"would be {found}.*another unit.*{right}", errors[0])
+
+
+def test_a_low_camera_is_doubted_with_other_units(without_tsdf, run, frame):
+    """1/256 m as millimetres, of a camera at 1.7 m: a room for dolls, which some rooms are."""
+    write_depth(frame / "room_depth.png", camera_pose(15, 20, 1.7), 256)
+    status, out, _ = run(*words_of(frame, "--rotate", "0", "--formats", "npz"))
+    assert status == 0 and "low confidence" in out
+    assert re.search(r"may be a table.*--depth-unit 256 \(1.6\d m\), .*--depth-unit NUMBER", out)
+
+
+@pytest.mark.parametrize("given", ["pose", "height"])
+def test_a_floor_that_contradicts_what_is_given_is_said(given, without_tsdf, run, frame):
+    """Replica's unit as TUM's, 31 % too large; and a world whose floor is not at z = 0."""
+    words = words_of(frame, "--rotate", "0", "--formats", "npz")
+    words += ["--pose", frame / "pose.txt"] if given == "pose" else ["--camera-height", "1.3"]
+    status, out, _ = run(*words)
+    assert status == 0 and "low confidence" not in out
+    assert given == "height" or "camera 1.30 m above the floor, taken to be at z = 0" in out
+    write_depth(frame / "room_depth.png", POSE, 6553.5)
+    status, out, _ = run(*words, "--depth-unit", "tum")
+    assert status == 0 and "low confidence" in out
+    assert re.search(r"a floor is seen 1.6\d m below the camera, not 1.30 m as given", out)
+
+
+def test_a_world_whose_floor_is_not_at_zero_is_said(without_tsdf, run, frame):
+    """As a motion capture's may be: the origin at the height of a table, or below the floor."""
+    for shift, said in ((-0.6, "a floor is seen 1.27 m"), (0.6, "level surface is 1.27 m")):
+        pose = POSE.copy()
+        pose[2, 3] += shift
+        np.savetxt(frame / "pose.txt", pose)
+        status, out, _ = run(*words_of(frame, "--pose", frame / "pose.txt", "--formats", "npz"))
+        assert status == 0 and f"camera {1.3 + shift:.2f} m above the floor" in out
+        assert said in out
 
 
 @pytest.mark.parametrize("far", [65.535, 1000.0])

@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+import socket
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -47,7 +49,7 @@ from datasets.voxels import (
 from errors import InputError
 from runs import view_scores
 from utils.checkpoint import read_network
-from utils.preparation import prepare_rooms
+from utils.preparation import prepare_cad, prepare_raw, prepare_rooms
 
 OPENINGS = (RAW["window"], RAW["door"])
 
@@ -498,6 +500,27 @@ def test_folders_that_cannot_be_used(tmp_path, monkeypatch, capsys):
     (tmp_path / "rooms.json").write_text("{")
     with pytest.raises(InputError, match="rooms.json: unreadable"):
         prepare_rooms(tmp_path, {"train": 1, "test": 1})
+
+
+@pytest.mark.parametrize("command", ["rooms", "raw", "cad"])
+def test_one_command_at_a_time_writes_a_folder(command, folder, tmp_path):
+    """The second is refused and writes nothing; the lock of a process that is gone is broken."""
+    out = tmp_path / "out"
+    out.mkdir()
+    run = {
+        "rooms": lambda: prepare_rooms(out, {"train": 1, "test": 0}, seed=3),
+        "raw": lambda: prepare_raw(folder / "raw", folder / "raw/rgb", tmp_path / "NYU", out, 1),
+        "cad": lambda: prepare_cad(folder, out, None, False, 1),
+    }[command]
+    with subprocess.Popen(["sleep", "60"]) as other:
+        (out / "prepare.lock").write_text(f"{socket.gethostname()} {other.pid}\n")
+        with pytest.raises(InputError, match=f"prepare.lock: process {other.pid} .* this folder"):
+            run()
+        assert [path.name for path in out.iterdir()] == ["prepare.lock"]
+        other.kill()
+    run()
+    assert (out / ("cad/TSDF/0001.npz" if command == "rooms" else "TSDF/0001.npz")).exists()
+    assert not list(tmp_path.rglob("*.lock"))
 
 
 @pytest.mark.parametrize("arguments", [(-1, "train", 0), (0, "val", 0), (0, "train", 1.5)])

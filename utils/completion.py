@@ -24,7 +24,7 @@ from models import prepare_for_inference
 from models.inference import cast_weights
 from models.network import CleanerS
 from utils.checkpoint import read_network
-from utils.distributed import autocast, half_type, to_device
+from utils.distributed import NO_MPS, autocast, available_device, half_type, to_device
 from utils.files import atomic_file
 from utils.pictures.exhibit import Exhibit
 from utils.upright import upright_scores
@@ -163,7 +163,9 @@ class SceneCompleter:
                 f"{path}: a teacher, made for TSDF-CAD: measured depth is for a student"
             )
         if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = available_device()
+        elif str(device).startswith("mps"):
+            raise InputError(f"device {device}: {NO_MPS}: --device cpu")
         try:
             return cls(model, device, cfg.train.precision, cfg.loss.free_space > 0)
         except (RuntimeError, AssertionError) as error:
@@ -181,10 +183,11 @@ class SceneCompleter:
         rotate: int | None = None,
         expected: int = 0,
         lens: Lens | None = None,
+        crop: bool = False,
     ) -> CompletedScene:
         """Complete a frame. Arguments and errors as prepare_frame; name: a title."""
         given = rgb, depth, intrinsics, pose, camera_height, self.device
-        frame = prepare_frame(*given, rotate, upright_scores, expected, lens)
+        frame = prepare_frame(*given, rotate, upright_scores, expected, lens, crop)
         scene = self.complete(frame, name)
         if np.shape(pose) == (4, 4):
             scene.world_pose = np.array(pose, np.float64)

@@ -14,6 +14,10 @@ from errors import InputError
 # How long processes wait for one that neither answers nor has closed its connections. The longest
 # rightful wait is for the slowest share of an evaluation, or for a checkpoint to be written.
 PATIENCE = timedelta(minutes=15)
+NO_MPS = (
+    "Apple's GPU (mps) is not used: it lacks the double precision in which sums are taken, and was "
+    "never tried; the CPU serves"
+)
 
 
 def setup() -> torch.device:
@@ -22,8 +26,8 @@ def setup() -> torch.device:
     Raises InputError where a launcher started several processes that do not know of each other.
     """
     several = started_by_torchrun()
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
+    device = available_device()
+    if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         if device.index >= torch.cuda.device_count():
             raise InputError(
@@ -37,6 +41,15 @@ def setup() -> torch.device:
             "nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=device if on_gpu else None
         )
     return device
+
+
+def available_device() -> torch.device:
+    """A GPU if there is one, else the CPU, which is said where it has a GPU beside it."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        print(f"device: cpu ({NO_MPS})")
+    return torch.device("cpu")
 
 
 def started_by_torchrun() -> bool:

@@ -50,7 +50,7 @@ def check_writable(path: str | Path) -> None:
     """Raise the InputError of `atomic_file` now, rather than after an epoch of training."""
     probe = Path(path).with_name(f".{Path(path).name}.check")
     write_text(probe, "")
-    probe.unlink()
+    probe.unlink(missing_ok=True)  # of two that check at once, the other may have removed it
 
 
 def remove_temporaries(path: Path) -> None:

@@ -28,12 +28,13 @@ def fuse_frames(
     up: np.ndarray,
     camera_height: float | None = None,
     rotate: int | None = None,
+    crop: bool = False,
 ) -> tuple[SceneMap, str]:
     """Complete frames one by one and fuse them.
 
-    up and camera_height as in level_world, rotate as in prepare_frame. A frame that cannot be used
-    is left out, with a line on stderr. Returns the map, and a line on what was believed. Raises
-    InputError if no frame is left, or no floor is found.
+    up and camera_height as in level_world, rotate and crop as in prepare_frame. A frame that cannot
+    be used is left out, with a line on stderr. Returns the map, and a line on what was believed.
+    Raises InputError if no frame is left, or no floor is found.
     """
     some = readers[:: -(-len(readers) // FRAMES_FOR_FLOOR)]
     try:
@@ -45,7 +46,8 @@ def fuse_frames(
         try:
             frame = _checked(read())
             pose = level @ frame.pose
-            scene = completer(frame.rgb, frame.depth, frame.K, pose, name=name, rotate=rotate)
+            parts = frame.rgb, frame.depth, frame.K, pose
+            scene = completer(*parts, name=name, rotate=rotate, crop=crop)
             scene_map.add(scene)
         except InputError as error:
             tqdm.write(f"skipped: {name}: {error}", file=sys.stderr)

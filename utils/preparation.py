@@ -19,6 +19,7 @@ from datasets.rooms import VERSION, Room, make_room
 from datasets.tsdf import frame_tsdf, tsdf_from_labels
 from errors import InputError
 from utils.files import atomic_file, write_text
+from utils.lock import sole_writer
 from utils.parallel import run_parallel
 
 # Four digits name a scene, training rooms from 0001 on, test rooms from 5001 on: more rooms can be
@@ -55,15 +56,16 @@ def prepare_raw(depthbin: Path, rgb: Path, out: Path, out_cad: Path, workers: in
             for what, paths in {**found, "RGB image": images}.items():
                 if scene not in paths:
                     missing[split, what].append(scene)
-    try:
-        run_parallel(tasks, workers)
-    finally:
-        for split, found in sources.items():
-            complete = _write_list(out, split, {*found["NYU depth .png"], *found["NYU .bin"]})
-            print(f"{split}: {complete} of {nyu.OFFICIAL_COUNTS[split]} scenes complete")
-        for (split, what), scenes in missing.items():
-            some = ", ".join(scenes[:5]) + (", ..." if len(scenes) > 5 else "")
-            print(f"missing: {what} of {len(scenes)} {split} scenes ({some})")
+    with sole_writer(out, out_cad):
+        try:
+            run_parallel(tasks, workers)
+        finally:
+            for split, found in sources.items():
+                complete = _write_list(out, split, {*found["NYU depth .png"], *found["NYU .bin"]})
+                print(f"{split}: {complete} of {nyu.OFFICIAL_COUNTS[split]} scenes complete")
+            for (split, what), scenes in missing.items():
+                some = ", ".join(scenes[:5]) + (", ..." if len(scenes) > 5 else "")
+                print(f"missing: {what} of {len(scenes)} {split} scenes ({some})")
 
 
 def _find_frames(depthbin: Path, split: str) -> dict[str, dict[str, Path]]:
@@ -163,7 +165,8 @@ def prepare_cad(root: Path, out: Path, poses: Path | None, fine: bool, workers: 
     for scene, label_file in label_files.items():
         files = replace(prepared_files(root, "train", scene, out), label=label_file)
         tasks.append((scene, _prepare_cad, files, cameras.get(scene), bins.get(scene), fine))
-    run_parallel(tasks, workers)
+    with sole_writer(out):
+        run_parallel(tasks, workers)
 
 
 def _prepare_cad(
@@ -205,7 +208,6 @@ def prepare_rooms(
         raise InputError("--train 0 --test 0: nothing to do")
     if seed < 0:
         raise InputError(f"--seed {seed}: use a whole number >= 0")
-    _claim(out, {"seed": seed, "version": VERSION})
     names = {
         split: [f"{FIRST_ROOM[split] + index:04d}" for index in range(count)]
         for split, count in counts.items()
@@ -215,12 +217,14 @@ def prepare_rooms(
         for split, scenes in names.items()
         for scene in scenes
     ]
-    try:
-        run_parallel(tasks, workers)
-    finally:
-        for split, scenes in names.items():
-            complete = _write_list(out, split, scenes, out / "cad")
-            print(f"{split}: {complete} of {len(scenes)} rooms complete in {out}")
+    with sole_writer(out):
+        _claim(out, {"seed": seed, "version": VERSION})
+        try:
+            run_parallel(tasks, workers)
+        finally:
+            for split, scenes in names.items():
+                complete = _write_list(out, split, scenes, out / "cad")
+                print(f"{split}: {complete} of {len(scenes)} rooms complete in {out}")
 
 
 def prepare_room(seed: int, split: str, scene: str, out: Path, keep_raw: bool) -> bool:

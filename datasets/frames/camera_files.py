@@ -17,6 +17,7 @@ import yaml
 
 from datasets.files import read_npy, read_text
 from datasets.frames.distortion import Lens, lens
+from datasets.frames.stamps import stamp_of
 from errors import InputError, one_line
 
 _MATRICES = ("intrinsicmatrix", "cameramatrix", "camk", "k", "intrinsics", "intrinsic")
@@ -36,7 +37,12 @@ _COLMAP = {  # numbers of focal lengths, model and places of k1 k2 p1 p2 ... beh
 _RS_PRINT = re.compile(
     r"\[\s*(\d+)x(\d+)\s+p\[(\S+) (\S+)\]\s+f\[(\S+) (\S+)\]\s+([A-Za-z_ 0-9-]*?)\s*\[([^\]]*)\]"
 )
-_PAIR = re.compile(r"^\s*([A-Za-z_][\w ]*?)\s*[=:]\s*(.+?)\s*$", re.M)
+_PAIR = re.compile(r"^\s*([A-Za-z_][\w ]*?)\s*[=:]\s*(.+?)\s*(?:(?:#|//).*)?$", re.M)
+# Of OpenCV's XML: a tag, and what is in it or in its <data>.
+_XML = re.compile(r"<(\w+)(?: [^<>]*)?>\s*(?:<rows>.{0,200}?<data>\s*)?([^<>\s][^<>]*)<", re.S)
+_NAMES = re.compile(r"\W*fx\W+fy\W+cx\W+cy\b", re.I)  # the head of a table
+# Units of the depth in a metre, by NICE-SLAM and ORB-SLAM.
+_PER_METRE = ("pngdepthscale", "depthmapfactor", "rgbddepthmapfactor")
 
 
 class Camera(NamedTuple):
@@ -80,6 +86,8 @@ def read_camera(path: str | Path) -> Camera:
 
 
 def _no_camera(path: str | Path) -> InputError:
+    if (stray := stray_word(path)) is not None:
+        return InputError(f"{path}, {stray}, and else these are plain numbers of a camera")
     return InputError(
         f"{path}: no camera intrinsics: write a 3x3 matrix, fx fy cx cy, or JSON with fx, fy, cx, "
         "cy"
@@ -87,16 +95,39 @@ def _no_camera(path: str | Path) -> InputError:
 
 
 def _cameras(path: str | Path) -> Iterator[Camera]:
-    if Path(path).suffix.lower() == ".npy":
+    if Path(path).suffix.lower() in (".npy", ".npz"):
         yield Camera(_matrix(read_npy(path)))
         return
-    text = re.sub(r"^\s*(#|//).*$", "", read_text(path), flags=re.M).strip()
+    text = read_text(path)
     try:
-        plain = [float(word) for word in re.sub(r"[\[\](),;]", " ", text).split()]
+        plain = [float(word) for word in _plain_words(text)]
     except ValueError:
-        yield from _stated(text, path)
+        yield from _stated(re.sub(r"^[ \t]*(#|//).*$", "", text, flags=re.M).strip(), path)
     else:
         yield Camera(_matrix(plain))
+
+
+def _plain_words(text: str) -> list[str]:
+    """The words of plain numbers, without comments, brackets and commas."""
+    text = re.sub(r"(?m)(#|//).*$", "", text)
+    return re.sub(
+        r"[\[\](),;]", " ", text[len(match[0]) :] if (match := _NAMES.match(text)) else text
+    ).split()
+
+
+def stray_word(path: str | Path) -> str | None:
+    """A word that spoils a text file of plain numbers, with its line, for a message.
+
+    None unless most of its words are numbers, and for a kind of file in which words are names.
+    """
+    text = "" if Path(path).suffix.lower() in (".npy", ".npz") else read_text(path)
+    lines = [(n, _plain_words(line)) for n, line in enumerate(text.splitlines(), 1)]
+    words = [(n, word) for n, line in lines for word in line]
+    stray = [(n, word) for n, word in words if stamp_of(word) is None]
+    if not stray or 2 * len(stray) > len(words) or re.search('[{}:="]', text):
+        return None
+    number, word = stray[0]
+    return f"line {number}: {word[:40]!r} is no number"
 
 
 def _stated(text: str, path: str | Path) -> Iterator[Camera]:
@@ -115,12 +146,19 @@ def _stated(text: str, path: str | Path) -> Iterator[Camera]:
     elif text.lower().count("ppx") > 1:
         raise InputError(f"{path}: several cameras: keep the one of the images")
     else:
-        text = re.sub(r"^%YAML.*$|!!opencv-matrix", "", text, flags=re.M)
-        try:
-            content = yaml.load(text, _Loader)
-        except yaml.YAMLError:
-            content = None
-        yield from _walk(content if isinstance(content, dict) else dict(_PAIR.findall(text)), path)
+        yield from _walk(_named(text), path)
+
+
+def _named(text: str) -> list[dict]:
+    """The dictionaries of YAML, of OpenCV's XML, or of lines like `fx = 585`."""
+    try:  # ROS writes a message after the other
+        yaml_text = re.sub(r"^%YAML.*$|!!opencv-matrix", "", text, flags=re.M)
+        found = [part for part in yaml.load_all(yaml_text, _Loader) if isinstance(part, dict)]
+    except yaml.YAMLError:
+        found = []
+    # Without runs of blanks, over which expressions may go again and again.
+    lines = "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
+    return found or [dict((_XML if text.startswith("<") else _PAIR).findall(lines))]
 
 
 class _Loader(yaml.SafeLoader):
@@ -152,7 +190,7 @@ def _walk(content: Any, path: str | Path, depth: int = 0) -> Iterator[Camera]:  
     if depth > 8:
         raise ValueError("too deep")
     if isinstance(content, dict):
-        flat = {re.sub("[^a-z0-9]", "", str(key).lower()): value for key, value in content.items()}
+        flat = {_plain_key(key): value for key, value in content.items()}
         try:
             camera = _camera(flat, path)
         except (ValueError, TypeError, KeyError) as error:
@@ -175,6 +213,12 @@ def _walk(content: Any, path: str | Path, depth: int = 0) -> Iterator[Camera]:  
             return
         for value in content:
             yield from _walk(value, path, depth + 1)
+
+
+def _plain_key(key: object) -> str:
+    """A key in small letters without anything else; of ORB-SLAM's Camera.fx the fx."""
+    key = re.sub(r"^camera1?\.(type)?", lambda m: "cameramodel" * bool(m[1]), str(key).lower())
+    return re.sub("[^a-z0-9]", "", key)
 
 
 def _camera(flat: dict, path: str | Path) -> Camera | None:
@@ -202,10 +246,19 @@ def _camera(flat: dict, path: str | Path) -> Camera | None:
         K = _matrix([f, f, (shape[1] - 1) / 2, (shape[0] - 1) / 2])
     else:
         return None
-    # Of BOP it is what makes millimetres of the numbers; other tools mean other things.
-    scale = float(flat.get("depthscale") or 0) if "camk" in flat else 0
-    per_metre = 1000 / scale if scale > 0 else None
-    return Camera(K, shape, _lens_of(flat, path), per_metre, _rectified(flat))
+    return Camera(K, shape, _lens_of(flat, path), _units_in_a_metre(flat), _rectified(flat))
+
+
+def _units_in_a_metre(flat: dict) -> float | None:
+    """Of the depth images, where a file says it and its meaning is certain."""
+    scales = {k: v for k, v in flat.items() if isinstance(v, int | float) and 0 < v < np.inf}
+    if "camk" in flat and "depthscale" in scales:  # of BOP: what makes millimetres of the numbers
+        return 1000 / scales["depthscale"]
+    for key in (*_PER_METRE, "depthscale", "scale"):
+        if scales.get(key, 0) >= 100 or (key in scales and key in _PER_METRE):
+            return float(scales[key])
+    # Of RealSense: metres. In between, other tools mean other things.
+    return 1 / scales["depthscale"] if scales.get("depthscale", 1) <= 0.01 else None
 
 
 def _rectified(flat: dict) -> np.ndarray | None:
@@ -220,7 +273,7 @@ def _data(value: Any) -> list | None:  # noqa: ANN401
     """Numbers of a list, of text, or of OpenCV's {rows, cols, data}."""
     value = value.get("data") if isinstance(value, dict) else value
     if isinstance(value, str):
-        words = re.sub(r"[\[\](),]", " ", value).split()
+        words = re.sub(r"[\[\](),;]", " ", value).split()
         value = [float(word) for word in words] if words and _numeric(words) else None
     return value if isinstance(value, list) and value else None
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from constants import IMAGE_MEAN, IMAGE_SIZE, NYU_INTRINSICS
 from datasets.files import read_npy, read_text
-from datasets.frames.camera_files import Camera, read_camera
+from datasets.frames.camera_files import Camera, read_camera, stray_word
 from datasets.frames.stamps import pose_matrix
 from errors import InputError
 
@@ -210,7 +210,8 @@ def check_intrinsics(
         raise InputError(
             f"{name}: the principal point ({cx:.0f}, {cy:.0f}) is far from the centre of images of "
             f"{width}x{height} pixels: are these intrinsics of another resolution? Scale them, or "
-            "give JSON with the width and height they are for"
+            "give JSON with the width and height they are for; for images that are a part of the "
+            "sensor's, give --crop"
         )
     for focal, size in ((fx, width), (fy, height)):
         angle = 2 * np.degrees(np.arctan(size / 2 / focal))
@@ -237,12 +238,16 @@ def read_pose(path: str | Path) -> np.ndarray:
         else:
             words = re.sub(r"#.*|[\[\](),;]", " ", read_text(path)).split()
             numbers = np.array(words, dtype=np.float64)
-    except ValueError:
+    except ValueError as error:
+        if (stray := stray_word(path)) is not None:
+            raise InputError(f"{path}, {stray}, and else these are plain numbers") from error
         numbers = np.empty(0)
     if numbers.size in (7, 8):
         return pose_matrix(numbers[-7:], path)
     if numbers.size == 12:
         numbers = np.append(numbers, [0, 0, 0, 1])
+    if numbers.size == 16 and not np.isfinite(numbers).all():
+        raise InputError(f"{path}: the pose of this frame was lost (not finite)")
     if numbers.size not in (3, 16) or not np.isfinite(numbers).all():
         raise InputError(
             f"{path}: write a 4x4 camera-to-world matrix, or the three numbers of gravity's "

@@ -3,8 +3,10 @@
 A depth image does not say its unit. What is measured indoors does: the median lies between 0.4 and
 8 m, and something is further than 1 m. A unit that contradicts this is refused, with the units that
 would fit, which are often several; so are colour images, pictures of depth, and raw disparity.
+Where a floor is seen, the units that put a camera at a usual height above it come first.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,9 +28,19 @@ _NUMBERS = {
     "256": "1/256 m",
     "100": "centimetres",
 }
+HEIGHT_RANGE = (0.4, 2.5)  # metres of the camera above the floor; NYUv2: 0.9 to 1.6
+USUAL_HEIGHT = 1.3  # in hand, on a tripod
 FAR_PLANE = 20  # metres; what is 5 times beyond all else too is where a renderer ends
 INVALID = 65535  # besides 0: what some tools write where nothing was measured
 MIN_MEASURED = 0.02  # of the pixels
+
+
+class ImplausibleHeight(InputError):
+    """A floor is seen where no camera would be above it; height: metres between the two."""
+
+    def __init__(self, message: str, height: float = np.nan) -> None:
+        super().__init__(message)
+        self.height = height
 
 
 class Depth(NamedTuple):
@@ -36,13 +48,20 @@ class Depth(NamedTuple):
     belief: str  # what was taken for what, for the user
 
 
-def to_metres(raw: np.ndarray, unit: str | None = None, name: str | Path = "depth") -> Depth:
+def to_metres(
+    raw: np.ndarray,
+    unit: str | None = None,
+    name: str | Path = "depth",
+    find_height: Callable[[np.ndarray], float | None] | None = None,
+) -> Depth:
     """Depth in metres, of whatever unit.
 
     raw: (H, W) numbers; 0, 65535, NaN and infinity are not measured, nor is a far plane: a largest
     value beyond FAR_PLANE and 5 times beyond all else, such as 65.535 or 1000 m.
     unit: a key of UNITS, or the number of units in a metre (1000 for mm). None: metres for floats,
     millimetres for integers, refused too where the numbers speak for another unit that fits.
+    find_height: the camera's height above the floor that a depth in metres shows, or None, by which
+    the units that would fit are ranked.
     Raises InputError for depths that no room has, saying which unit would fit.
     """
     raw = np.asarray(raw)
@@ -50,6 +69,7 @@ def to_metres(raw: np.ndarray, unit: str | None = None, name: str | Path = "dept
         raise InputError(f"{name}: depth must be (height, width) numbers, not {raw.shape}")
     explicit = unit is not None
     unit = unit if explicit else "m" if raw.dtype.kind == "f" else "mm"
+    unit = next((key for key, n in _PER_METRE.items() if unit == str(n)), unit)
     measured = np.isfinite(raw) & (raw != 0) & (raw != INVALID)
     measured &= ~_far_plane(raw, measured, unit, name)
     values = raw[measured]
@@ -60,21 +80,17 @@ def to_metres(raw: np.ndarray, unit: str | None = None, name: str | Path = "dept
     others = [u for u in UNITS if u != unit and _plausible(_convert(values, u, name))]
     if not _plausible(metres):
         others += [u for u in _NUMBERS if u != unit and _plausible(_convert(values, u, name))]
-        fitting = ", ".join(
-            f"--depth-unit {u} ({(UNITS | _NUMBERS)[u]}: "
-            f"{np.median(_convert(values, u, name)):.2g} m)"
-            for u in others
-        )
         raise InputError(
             f"{name}: taken as {unit_name}, the median would be {np.median(metres):.3g} m: no "
-            f"room; {fitting or 'no known unit'} would fit, but the depth alone cannot say which "
-            "is right: look up the camera's, and give it, or --depth-unit NUMBER (units in a metre)"
+            f"room; {_fitting(raw, measured, others, find_height)}, or --depth-unit NUMBER "
+            "(units in a metre)"
         )
     grain = _grain(values)
     if not explicit and grain in others:
         raise InputError(
             f"{name}: taken as {unit_name}, but the numbers look like {UNITS[grain]}: say "
-            f"--depth-unit {grain}, or --depth-unit {unit} if that is right"
+            f"--depth-unit {grain}, or --depth-unit {unit} if that is right; --depth-unit NUMBER "
+            "(units in a metre) for any other"
         )
     depth = np.zeros(raw.shape, np.float32)
     depth[measured] = metres
@@ -87,6 +103,53 @@ def to_metres(raw: np.ndarray, unit: str | None = None, name: str | Path = "dept
     if grain in others:
         belief += f"; but the numbers look like {UNITS[grain]}"
     return Depth(depth, belief)
+
+
+def _fitting(
+    raw: np.ndarray,
+    measured: np.ndarray,
+    units: list[str],
+    find_height: Callable[[np.ndarray], float | None] | None,
+) -> str:
+    """The part of a message that says which units would fit, the likelier ones first."""
+    found = []
+    for unit in units:
+        depth = np.zeros(raw.shape, np.float32)
+        depth[measured] = _convert(raw[measured], unit, "depth")
+        height = None if find_height is None else find_height(depth)
+        what = f"{(UNITS | _NUMBERS)[unit]}: median {np.median(depth[measured]):.2g} m"
+        if height is not None:
+            hardly = "" if HEIGHT_RANGE[0] <= height <= HEIGHT_RANGE[1] else ": hardly"
+            what += f", camera {height:.2f} m above the floor{hardly}"
+        # Without a floor nothing is known, which is better than a height that no camera has.
+        rank = 1.0 if height is None else abs(np.log(height / USUAL_HEIGHT))
+        found.append((rank, f"--depth-unit {unit} ({what})"))
+    fitting = ", ".join(text for _, text in sorted(found, key=lambda pair: pair[0]))
+    seen = any("above the floor" in text for _, text in found)
+    return (
+        f"{fitting or 'no known unit'} would fit{', the likelier height first' if seen else ''}, "
+        "but the depth alone cannot say which is right: look up the camera's, and give it"
+    )
+
+
+def advice_on_height(height: float, depth: np.ndarray, raw: np.ndarray) -> str:
+    """What to do about a camera that is too near to the floor, or too far from it, for a message.
+
+    height: metres, by a depth in metres (H, W) that was made of the numbers raw (H, W). It names
+    the units in which the height would be a usual one, the likelier first.
+    """
+    measured = depth > 0
+    values, usual = raw[measured], {}
+    for unit in (*UNITS, *_NUMBERS):
+        metres = _convert(values, unit, "depth")
+        high = height * float(np.median(metres) / np.median(depth[measured]))
+        if _plausible(metres) and 0.8 <= high <= 2 and not np.isclose(high, height):
+            usual[unit] = high
+    likely = sorted(usual, key=lambda unit: abs(np.log(usual[unit] / USUAL_HEIGHT)))
+    words = [f"--depth-unit {unit} ({usual[unit]:.2f} m)" for unit in likely]
+    words.append("--depth-unit NUMBER (units in a metre)")
+    made = " (with the height that it would make)" * bool(likely)
+    return f"if the depth is in another unit, give it{made}: {', '.join(words)}"
 
 
 def _far_plane(raw: np.ndarray, measured: np.ndarray, unit: str, name: str | Path) -> np.ndarray:

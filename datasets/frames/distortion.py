@@ -20,6 +20,7 @@ from errors import InputError
 _BROWN = {"plumbbob", "radtan", "radialtangential", "brownconrady", "opencv", "brown", "pinhole"}
 _BROWN |= {"rationalpolynomial", "rational", "fullopencv", "perspective", "simpleradial", "radial"}
 _FISHEYE = {"fisheye", "equidistant", "equi", "opencvfisheye", "kannalabrandt", "kannalabrandt4"}
+_FISHEYE |= {"kannalabrandt8"}  # ORB-SLAM counts the intrinsics too
 _REALSENSE = ("none", "modifiedbrownconrady", "inversebrownconrady", "ftheta", "brownconrady")
 _REALSENSE += ("kannalabrandt4",)  # by the numbers of its enumeration
 MIN_SEEN = 0.5  # of the pixels without distortion that the lens has seen

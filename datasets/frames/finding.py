@@ -28,10 +28,11 @@ from errors import InputError
 _IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".ppm", ".bmp", ".npy"}
 _POSES = {".txt", ".npy"}
 _KIND = re.compile(
-    r"(?:^|[._-]|(?<=\d))(?:(?P<colour>rgb|colou?rs?|image)|(?P<depth>depth)|(?P<pose>pose))"
+    r"(?:^|[._-]|(?<=\d))(?:(?P<colour>rgb|colou?rs?|images?)|(?P<depth>depths?)|(?P<pose>poses?))"
     r"(?=$|[._-]|\d)",
     re.I,
 )
+_OTHER = re.compile(r"(?:^|[._-])(conf|confidence|masks?|vis)(?=$|[._-]|\d)", re.I)  # no images
 _STAMP = re.compile(r"\d{9,}\.\d+")
 # A word of a list: quotes anywhere (single ones only around a whole piece, for names like bob's),
 # a backslash before a space; any other backslash is part of a Windows path.
@@ -80,7 +81,7 @@ def find_frames(
     truth = folder / "groundtruth.txt" if folder is not None else None
     if pose is None and truth is not None and is_trajectory(truth):
         pose = truth
-        notes.append(f"poses: from {truth}, camera to world, Z up and the floor at z = 0")
+        notes.append(f"poses: {truth}, taken as camera to world, Z up, floor at z = 0")
     pairs = _with_poses(pairs, pose, refused)
     if not pairs:
         reason = f" ({refused[0]})" if refused else ""
@@ -108,9 +109,10 @@ def _key(path: Path) -> str:
 
 
 def _kind(path: Path) -> str | None:
-    """colour, depth or pose, if the name says so; aligned_depth_to_color is depth."""
+    """colour, depth, pose or other, if the name says so; aligned_depth_to_color is depth."""
     kinds = {match.lastgroup for match in _KIND.finditer(path.stem)}
-    return next((kind for kind in ("pose", "depth", "colour") if kind in kinds), None)
+    kinds |= {"other"} if _OTHER.search(path.stem) else set()
+    return next((kind for kind in ("other", "pose", "depth", "colour") if kind in kinds), None)
 
 
 def _place(path: Path) -> tuple[str, ...]:

@@ -11,8 +11,10 @@ from datasets.frames.cameras import NYUView, check_intrinsics, check_same_view, 
 from datasets.frames.depth import to_metres
 from datasets.frames.distortion import Lens, undistort
 from datasets.frames.gravity import (
+    LOW_CAMERA,
     EstimatedPose,
     check_gravity,
+    doubt_of_pose,
     find_faces,
     grid_pose,
     pose_of_faces,
@@ -35,6 +37,23 @@ class PreparedFrame(NamedTuple):
     origin: np.ndarray  # (3,) float32 world metres
     estimate: EstimatedPose | None  # where the pose was estimated
     turn: int = 0  # degrees clockwise by which the given images were turned to be upright
+
+    @property
+    def is_low(self) -> bool:
+        """Whether the camera is estimated so near to the floor that this may be a table."""
+        return self.estimate is not None and float(self.pose[2, 3]) <= LOW_CAMERA
+
+    def pose_beliefs(self) -> list[str]:
+        """Lines on the pose, for the user."""
+        if self.estimate is not None:
+            low = self.estimate.confidence < 0.5
+            warning = ["low confidence: look at the picture, or give --pose"] * low
+            return [self.estimate.belief, *warning]
+        line = (
+            f"pose as given: camera {self.pose[2, 3]:.2f} m above the floor, taken to be at z = 0"
+        )
+        doubt = doubt_of_pose(self.view.wide_depth, self.view.wide_intrinsics, self.pose)
+        return [line] if doubt is None else [line, f"low confidence: {doubt}"]
 
 
 class PlacedFrame(NamedTuple):
@@ -59,6 +78,7 @@ def prepare_frame(
     look: Callable[[np.ndarray], np.ndarray] | None = None,
     expected: int = 0,
     lens: Lens | None = None,
+    crop: bool = False,
 ) -> PreparedFrame:
     """What the network needs of a frame, from its raw parts.
 
@@ -71,7 +91,8 @@ def prepare_frame(
     intrinsics and pose are those of the images as given. None: as gravity says, where it is given;
     else as `look`, upright_scores of utils/upright.py, and the depth say. expected: what metadata
     say, which is kept where nothing else is known, and without `look`. lens: its distortion, to be
-    undone, as in Camera of datasets/frames/camera_files.py.
+    undone, as in Camera of datasets/frames/camera_files.py. crop: the images are a part of the
+    sensor's, so their principal point may be anywhere.
     Raises InputError for parts that do not fit, and where no room is seen.
     """
     rgb, raw = np.asarray(rgb), np.asarray(depth)
@@ -79,7 +100,7 @@ def prepare_frame(
         raise InputError(f"rgb must be (height, width, 3) uint8, not {rgb.dtype} {rgb.shape}")
     check_same_view(rgb, raw)
     depth = to_metres(raw).metres
-    K = check_intrinsics(intrinsics, raw.shape)
+    K = check_intrinsics(intrinsics, raw.shape, crop=crop)
     if lens is not None:
         rgb, depth = undistort(rgb, depth, K, lens)
     rgb, depth, K, turn, pose, estimate = place_frame(
@@ -148,9 +169,9 @@ def place_frame(
     try:
         estimate = pose_of_faces(faces, gravity, camera_height)
     except InputError as error:
-        if verdict.belief is None:
-            raise
-        raise InputError(f"{error}; {verdict.belief}") from error
+        if verdict.belief is not None:
+            error.args = (f"{error}; {verdict.belief}",)
+        raise
     if not verdict.sure:
         belief = f"{estimate.belief}; but {verdict.belief}"
         estimate = estimate._replace(confidence=0.0, belief=belief)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from datasets.frames.depth import HEIGHT_RANGE, ImplausibleHeight
 from datasets.frames.turning import TURNS, turn_directions, turn_pose
 from datasets.geometry import check_depth, check_pose
 from datasets.raycast import camera_rays
@@ -21,7 +22,7 @@ from errors import InputError
 
 MAX_TILT = 50  # degrees between the image's down and gravity; NYUv2's frames stay below 35
 MAX_GIVEN_TILT = 60  # where gravity is given
-HEIGHT_RANGE = (0.4, 2.5)  # metres of the camera above the floor; NYUv2: 0.9 to 1.6
+LOW_CAMERA = 0.8  # metres; a nearer "floor" may well be a table: low confidence, which is below 0.5
 MIN_FLOOR_AREA = 0.02  # square metres that are seen
 MIN_FLOOR_FACES = 40
 MAX_BELOW_FLOOR = 0.01  # of the pixels: noise and reflections; below a table lies much more
@@ -74,30 +75,35 @@ def pose_of_faces(
         raise InputError("no room: hardly any smooth surface is measured; give a pose")
     gravity = gravity_of_faces(faces) if gravity is None else check_gravity(gravity)
     floor, refined = np.zeros(len(faces.points), bool), _refined(faces, gravity)
+    doubt = None
     if height is None:
         # To a sensor's gravity, which may be some degrees off, no floor would be level.
         floor = _find_floor(faces, refined)
         height = float(np.median(faces.points[floor] @ gravity))
+    else:
+        doubt = _deeper_floor(_floor_depth(faces, refined), height)
     if not HEIGHT_RANGE[0] <= height <= HEIGHT_RANGE[1]:
-        raise InputError(
+        raise ImplausibleHeight(
             f"no plausible room: the camera would be {height:.2f} m above the floor, not "
             f"{HEIGHT_RANGE[0]} to {HEIGHT_RANGE[1]} m: is the floor in view, and the depth unit "
-            "right? Else give a pose"
+            "right? Else give a pose",
+            height,
         )
     upright = np.abs(faces.normals @ gravity)
     explained = float(np.mean((upright < np.sin(_PARALLEL)) | (upright > np.cos(_PARALLEL))))
     area = float(faces.areas[floor].sum())
     yaw = _yaw_of_walls(faces, gravity)
-    # Half of either is ordinary: of a square metre of floor, of the faces of a room. What is nearer
-    # than 0.8 m below the camera may well be a table: low confidence, which is below 0.5.
+    # Half of either is ordinary: of a square metre of floor, of the faces of a room.
     confidence = min(1.0, explained / 0.5)
     if floor.any():
-        confidence *= min(1.0, area / 0.5) * (1.0 if height > 0.8 else 0.4)
+        confidence *= min(1.0, area / 0.5) * (1.0 if height > LOW_CAMERA else 0.4)
+    if doubt is not None:
+        confidence *= 0.4
     seen = f"{area:.1f} m2 of floor seen" if floor.any() else "height as given"
     belief = (
         f"camera {height:.2f} m above the floor, tilted by {_tilt(gravity):.0f} degrees, "
         f"{'looking straight ahead' if yaw is None else 'turned with the walls'}; {seen}, "
-        f"confidence {confidence:.2f}"
+        f"confidence {confidence:.2f}{'' if doubt is None else f'; but {doubt}'}"
     )
     pose = pose_from_gravity(gravity, height, yaw or 0.0)
     return EstimatedPose(pose, confidence, belief, refined)
@@ -281,6 +287,51 @@ def _find_floor(faces: Patches, gravity: np.ndarray) -> np.ndarray:
     area = np.convolve(area, np.ones(3), mode="same")
     peak = (np.argmax(area) + 0.5) * _BIN
     return floor & (np.abs(height - peak) < 0.08)
+
+
+def floor_below(depth: np.ndarray, K: np.ndarray) -> float | None:
+    """Metres from the camera down to what looks like a floor, plausible or not; None without."""
+    faces = find_faces(check_depth(depth), np.asarray(K, np.float64))
+    try:
+        return _floor_depth(faces, gravity_of_faces(faces))
+    except InputError:
+        return None
+
+
+def doubt_of_pose(depth: np.ndarray, K: np.ndarray, pose: np.ndarray) -> str | None:
+    """Where the floor that is seen is not at z = 0 of a given pose: a line that says so.
+
+    depth: (H, W) metres; K: (3, 3); pose: (4, 4) camera to world, of an upright camera.
+    """
+    faces, height = find_faces(check_depth(depth), np.asarray(K, np.float64)), float(pose[2, 3])
+    found = _floor_depth(faces, _refined(faces, -pose[2, :3].astype(np.float64)))
+    if found is not None and found < 0.85 * height - 0.1:
+        return (
+            f"the lowest level surface is {found:.2f} m below the camera: is that a table, or is "
+            "the floor not at z = 0, or the depth unit wrong?"
+        )
+    doubt = _deeper_floor(found, height)
+    return doubt and f"{doubt}; in the world of the pose, the floor must be at z = 0"
+
+
+def _floor_depth(faces: Patches, gravity: np.ndarray) -> float | None:
+    """Metres from the camera to the floor that is seen; None without one."""
+    if len(faces.points) < 100:
+        return None
+    try:
+        return float(np.median(faces.points[_find_floor(faces, gravity)] @ gravity))
+    except InputError:
+        return None
+
+
+def _deeper_floor(found: float | None, height: float) -> str | None:
+    """A line on a floor that is seen far below the one that is said to be there, if it is."""
+    if found is None or found < 1.15 * height + 0.1:
+        return None
+    return (
+        f"a floor is seen {found:.2f} m below the camera, not {height:.2f} m as given: are the "
+        "height and the depth unit right?"
+    )
 
 
 def _yaw_of_walls(faces: Patches, gravity: np.ndarray) -> float | None:

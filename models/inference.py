@@ -27,8 +27,11 @@ def prepare_for_inference(model: CleanerS) -> CleanerS:
     """
     model.eval().requires_grad_(False)
     for convolution, norm in _folding_pairs(model):
-        _fold(model.get_submodule(convolution), model.get_submodule(norm))
-        model.set_submodule(norm, nn.Identity())
+        folded = model.get_submodule(norm)
+        _fold(model.get_submodule(convolution), folded)
+        # Those of timm drop and activate too.
+        rest = [getattr(folded, name) for name in ("drop", "act") if hasattr(folded, name)]
+        model.set_submodule(norm, nn.Sequential(*rest) if rest else nn.Identity())
     if isinstance(model.net_2d.head, SegFormerHead):
         model.net_2d.head = FoldedSegFormerHead(model.net_2d.head).eval().requires_grad_(False)
     return model
@@ -39,18 +42,22 @@ def _folding_pairs(model: CleanerS) -> list[tuple[str, str]]:
 
     Found by running the network without data, so that encoders of every structure are covered.
     """
+    from timm.layers import BatchNormAct2d, Conv2dSame, SyncBatchNormAct  # takes seconds
+
+    convolutions = (*CONVOLUTIONS, Conv2dSame)
+    batch_norms = (*BATCH_NORMS, BatchNormAct2d, SyncBatchNormAct)
     probe = copy.deepcopy(model).to("meta", torch.float32)  # weights may be cast, see below
     names = {module: name for name, module in probe.named_modules()}
     made_by, pairs = {}, []  # made_by: names by tensor, which is kept and known by its identity
 
     def note(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        if type(module) in CONVOLUTIONS:
+        if type(module) in convolutions:
             made_by[output] = names[module]
         elif module.track_running_stats and inputs[0] in made_by:
             pairs.append((made_by[inputs[0]], names[module]))
 
     for module in names:
-        if type(module) in CONVOLUTIONS + BATCH_NORMS:
+        if type(module) in convolutions + batch_norms:
             module.register_forward_hook(note)
     volume = torch.zeros(1, 1, *GRID, device="meta")
     probe.net_2d(torch.zeros(1, 3, *IMAGE_SIZE, device="meta"))

@@ -127,7 +127,10 @@ def wrap(model: nn.Module, device: torch.device, sync_bn: bool, find_unused: boo
     if not dist.is_initialized():
         return model
     if sync_bn and device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        from timm.layers import convert_sync_batchnorm  # takes seconds
+
+        # PyTorch's own would lose the activations that timm's batch norms hold.
+        model = convert_sync_batchnorm(model)
     # Kernels of 1x1x1 have several names for one layout.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     ids = [device.index] if device.type == "cuda" else None

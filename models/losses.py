@@ -17,7 +17,8 @@ from constants import IGNORE_INDEX, NUM_CLASSES, NUM_VOXELS, NYU_CLASS_VOXELS
 from models.network import SSCOutput
 from models.projection import Surface, by_voxel
 
-SUPERVISED = ("loss_3d", "loss_2d", "lovasz", "affinity")
+PAPERS = ("loss_3d", "loss_2d")
+SUPERVISED = (*PAPERS, "lovasz", "affinity")
 DISTILLATION = ("kd_t", "kd_sc", "kd_sa")
 
 
@@ -148,7 +149,7 @@ def supervised_losses(
     batch: dict[str, Tensor] | Targets,
     label_smoothing: float = 0.2,
     class_balance: float = 0.0,
-    names: Container[str] = SUPERVISED,
+    names: Container[str] = PAPERS,
 ) -> dict[str, Tensor]:
     """Cross-entropy of the voxels (loss_3d) and of the mapped pixels (loss_2d), unweighted.
 

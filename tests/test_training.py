@@ -14,6 +14,7 @@ from config import load_config
 from constants import IGNORE_INDEX, NYU_CLASS_VOXELS
 from models import build_model
 from models.losses import (
+    SUPERVISED,
     Targets,
     class_weights,
     distillation_losses,
@@ -234,7 +235,8 @@ def test_losses_are_in_single_precision_whatever_the_networks_are(precision, out
 def test_losses_without_any_label_are_zero(outputs):
     out, target, batch = outputs
     batch["label3d"][:] = IGNORE_INDEX
-    losses = supervised_losses(out, batch) | distillation_losses(out, target, batch)
+    losses = supervised_losses(out, batch, names=SUPERVISED)
+    losses |= distillation_losses(out, target, batch)
     kd_t = losses.pop("kd_t").item()
     assert kd_t == pytest.approx((out.tsdf_feature - target.tsdf_feature).square().mean().item())
     assert {name: loss.item() for name, loss in losses.items()} == dict.fromkeys(losses, 0.0)
@@ -388,7 +390,8 @@ def test_parts_of_a_batch_add_up_with_global_counts(outputs, free_space):
 
     def losses(output, teacher, part_of_batch):
         targets = Targets.of(part_of_batch, free_space)._replace(counts=counts)
-        return supervised_losses(output, targets) | distillation_losses(output, teacher, targets)
+        supervised = supervised_losses(output, targets, names=SUPERVISED)
+        return supervised | distillation_losses(output, teacher, targets)
 
     whole = losses(out, target, batch)
     halves = [

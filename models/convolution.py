@@ -1,8 +1,9 @@
-"""3D convolutions that use PyTorch's fast kernels for single volumes too.
+"""3D convolutions that use PyTorch's fast kernels on the CPU too.
 
-On the CPU, PyTorch takes its plain kernels, up to ten times slower than oneDNN's, where a batch
-holds one float32 volume of few channels or voxels. Here such a volume is seen as a batch of parts
-or, where the kernel allows it, in another shape; in channels-last volumes, mostly without a copy.
+In float32, PyTorch takes its plain kernels, up to ten times slower than oneDNN's and in another
+layout, where a batch holds one volume of few channels or voxels, or where one thread computes what
+adds up nothing along Y and Z. Here a volume is then seen as a batch of parts or, where the kernel
+allows it, in another shape; in channels-last volumes, mostly without a copy.
 """
 
 import torch
@@ -12,14 +13,13 @@ from torch.nn import functional as F
 PLAIN_UP_TO = 20480  # channels * X * Y of a single volume, for which PyTorch takes a plain kernel
 
 
+def _may_be_slow(x: Tensor) -> bool:
+    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+    return on_cpu and not torch.compiler.is_exporting()
+
+
 def _is_slow(x: Tensor) -> bool:
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and len(x) == 1
-        and x.shape[1:4].numel() <= PLAIN_UP_TO
-        and not torch.compiler.is_exporting()
-    )
+    return _may_be_slow(x) and len(x) == 1 and x.shape[1:4].numel() <= PLAIN_UP_TO
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -50,17 +50,19 @@ class Conv3d(nn.Conv3d):
     """nn.Conv3d. Of kernels that extend along X and another axis, stride 1 and "same" padding."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _is_slow(x):
-            return super().forward(x)
-        if self.kernel_size[0] == 1:  # adds up nothing along X: its slices are a batch
-            slices = _channels_first(_channels_last(x).flatten(0, 1).unsqueeze(1))
-            return _joined(super().forward(slices))
-        if self.kernel_size[1:] == (1, 1):  # nor along Y and Z: one axis of an image
+        if _may_be_slow(x) and self.kernel_size == self.stride == (1, 1, 1):  # a matrix product
+            return _channels_first(F.linear(_channels_last(x), self.weight.flatten(1), self.bias))
+        if _may_be_slow(x) and self.kernel_size[1:] == (1, 1):  # along one axis of an image
             image = _channels_last(x).flatten(2, 3).permute(0, 3, 1, 2)
             stride, padding, dilation = self.stride[:2], self.padding[:2], self.dilation[:2]
             weight = self.weight.squeeze(4)
             out = F.conv2d(image, weight, self.bias, stride, padding, dilation)
             return _channels_first(out.permute(0, 2, 3, 1).unflatten(2, x.shape[3:]))
+        if not _is_slow(x):
+            return super().forward(x)
+        if self.kernel_size[0] == 1:  # adds up nothing along X: its slices are a batch
+            slices = _channels_first(_channels_last(x).flatten(0, 1).unsqueeze(1))
+            return _joined(super().forward(slices))
         halo, *padding = self.padding
         slabs = _slabs(x, halo, halo)
         return _joined(F.conv3d(slabs, self.weight, self.bias, padding=(0, *padding)))
@@ -76,6 +78,15 @@ class ConvTranspose3d(nn.ConvTranspose3d):
         super().__init__(channels_in, channels_out, 3, stride=2, padding=1, output_padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _is_slow(x):
-            return super().forward(x)
-        return _joined(super().forward(_slabs(x, 0, 1))[:, :, :-2])
+        if not _may_be_slow(x) or not torch.is_grad_enabled():
+            return self._double(x, self.bias)
+        # Apart from the kernel: oneDNN takes longer for the bias's gradient than for the weight's.
+        out = self._double(x, None)
+        return out + self.bias.to(out.dtype)[:, None, None, None]
+
+    def _double(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        def convolve(x: Tensor) -> Tensor:
+            how = self.stride, self.padding, self.output_padding
+            return F.conv_transpose3d(x, self.weight, bias, *how)
+
+        return _joined(convolve(_slabs(x, 0, 1))[:, :, :-2]) if _is_slow(x) else convolve(x)

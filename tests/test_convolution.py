@@ -27,12 +27,23 @@ def in_double(module, x):
     return F.conv3d(x, weight, bias, module.stride, module.padding, module.dilation)
 
 
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    """PyTorch chooses other kernels for one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("layout", [torch.channels_last_3d, torch.contiguous_format])
 @pytest.mark.parametrize("case", CONVOLUTIONS)
-def test_outputs_and_gradients(case, layout):
+def test_outputs_and_gradients(case, layout, batch):
     module, grid = CONVOLUTIONS[case]
     torch.manual_seed(0)
-    x = torch.randn(1, module.in_channels, *grid).contiguous(memory_format=layout)
+    x = torch.randn(batch, module.in_channels, *grid).contiguous(memory_format=layout)
     assert x.shape[1:4].numel() <= PLAIN_UP_TO
     results = []
     for convolve, leaf in ((module, x), (lambda x: in_double(module, x), x.double())):
@@ -46,14 +57,18 @@ def test_outputs_and_gradients(case, layout):
         assert (value - expected).abs().max() <= 2e-5 * expected.abs().max()
 
 
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize(
-    "case", ["Z, halved", "X, halved", "3x3x3, two parts", "doubling, two parts"]
+    "case",
+    ["1x1x1", "Z, halved", "X, halved", "X, dilated", "3x3x3, two parts", "doubling, two parts"],
 )
-def test_no_slow_kernel(case):
+def test_no_slow_kernel(case, batch):
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this PyTorch has no oneDNN")
     module, grid = CONVOLUTIONS[case]
-    x = torch.randn(1, module.in_channels, *grid).contiguous(memory_format=torch.channels_last_3d)
+    x = torch.randn(batch, module.in_channels, *grid)
+    x = x.contiguous(memory_format=torch.channels_last_3d)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         out = module(x)
         out.sum().backward()

@@ -13,13 +13,17 @@ from torch.nn import functional as F
 PLAIN_UP_TO = 20480  # channels * X * Y of a single volume, for which PyTorch takes a plain kernel
 
 
-def _may_be_slow(x: Tensor) -> bool:
+def _is_float32_on_cpu(x: Tensor) -> bool:
     on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
     return on_cpu and not torch.compiler.is_exporting()
 
 
 def _is_slow(x: Tensor) -> bool:
-    return _may_be_slow(x) and len(x) == 1 and x.shape[1:4].numel() <= PLAIN_UP_TO
+    return _is_float32_on_cpu(x) and len(x) == 1 and x.shape[1:4].numel() <= PLAIN_UP_TO
+
+
+def _is_slow_along_x(x: Tensor) -> bool:
+    return _is_slow(x) or (_is_float32_on_cpu(x) and torch.get_num_threads() == 1)
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -50,14 +54,8 @@ class Conv3d(nn.Conv3d):
     """nn.Conv3d. Of kernels that extend along X and another axis, stride 1 and "same" padding."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if _may_be_slow(x) and self.kernel_size == self.stride == (1, 1, 1):  # a matrix product
-            return _channels_first(F.linear(_channels_last(x), self.weight.flatten(1), self.bias))
-        if _may_be_slow(x) and self.kernel_size[1:] == (1, 1):  # along one axis of an image
-            image = _channels_last(x).flatten(2, 3).permute(0, 3, 1, 2)
-            stride, padding, dilation = self.stride[:2], self.padding[:2], self.dilation[:2]
-            weight = self.weight.squeeze(4)
-            out = F.conv2d(image, weight, self.bias, stride, padding, dilation)
-            return _channels_first(out.permute(0, 2, 3, 1).unflatten(2, x.shape[3:]))
+        if self.kernel_size[1:] == (1, 1) and _is_slow_along_x(x):
+            return self._along_x(x)
         if not _is_slow(x):
             return super().forward(x)
         if self.kernel_size[0] == 1:  # adds up nothing along X: its slices are a batch
@@ -66,6 +64,15 @@ class Conv3d(nn.Conv3d):
         halo, *padding = self.padding
         slabs = _slabs(x, halo, halo)
         return _joined(F.conv3d(slabs, self.weight, self.bias, padding=(0, *padding)))
+
+    def _along_x(self, x: Tensor) -> Tensor:
+        """A kernel that extends along no other axis: a matrix product, or that of an image."""
+        if self.kernel_size[0] == self.stride[0] == 1:
+            return _channels_first(F.linear(_channels_last(x), self.weight.flatten(1), self.bias))
+        image = _channels_last(x).flatten(2, 3).permute(0, 3, 1, 2)
+        stride, padding, dilation = self.stride[:2], self.padding[:2], self.dilation[:2]
+        out = F.conv2d(image, self.weight.squeeze(4), self.bias, stride, padding, dilation)
+        return _channels_first(out.permute(0, 2, 3, 1).unflatten(2, x.shape[3:]))
 
 
 class ConvTranspose3d(nn.ConvTranspose3d):
@@ -78,7 +85,7 @@ class ConvTranspose3d(nn.ConvTranspose3d):
         super().__init__(channels_in, channels_out, 3, stride=2, padding=1, output_padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _may_be_slow(x) or not torch.is_grad_enabled():
+        if not _is_float32_on_cpu(x) or not torch.is_grad_enabled():
             return self._double(x, self.bias)
         # Apart from the kernel: oneDNN takes longer for the bias's gradient than for the weight's.
         out = self._double(x, None)

@@ -19,21 +19,17 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
 from config import parse_settings
-from constants import IMAGE_SIZE, NYU_INTRINSICS, SCENE_FORMATS
-from datasets.files import read_depth_image, read_photo
-from datasets.frames import cameras
-from datasets.frames.camera_files import Camera, read_camera
-from datasets.frames.depth import UNITS, ImplausibleHeight, advice_on_height, to_metres
-from datasets.frames.distortion import undistort
+from constants import SCENE_FORMATS
+from datasets.frames.cameras import PRESETS
+from datasets.frames.depth import UNITS, ImplausibleHeight, advice_on_height
 from datasets.frames.finding import FrameFiles, find_frames
-from datasets.frames.turning import TURNS, as_exif_says, turn_image, turn_intrinsics
+from datasets.frames.reading import FrameReader, stated_camera
+from datasets.frames.turning import TURNS
 from errors import InputError, exit_on_input_error
 from utils.files import check_writable
 
@@ -58,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--fuse", type=Path, metavar="ROOM.npz", help=fuse)
     up = "with --fuse: the direction of up in the world of the poses; default: 0 0 1"
     add("--up", nargs=3, type=float, metavar=("X", "Y", "Z"), help=up)
-    add("--camera", choices=cameras.PRESETS, help="typical intrinsics and depth unit of a camera")
+    add("--camera", choices=PRESETS, help="typical intrinsics and depth unit of a camera")
     add("--intrinsics", nargs="+", metavar="FILE|fx fy cx cy", help="camera file, or numbers")
     add("--crop", action="store_true", help="the images are a part of what --intrinsics are for")
     rectified = "the images are without the distortion that --intrinsics state (ROS: P, not K)"
@@ -108,93 +104,19 @@ def check_output(frames: list[FrameFiles], args: argparse.Namespace) -> None:
     check_writable(args.output / "frame")
 
 
-def stated_camera(args: argparse.Namespace) -> Camera | None:
-    """What --intrinsics states; None without."""
+def frame_reader(args: argparse.Namespace) -> FrameReader:
+    how = args.depth_unit, args.crop, args.rotate
     if args.intrinsics is None:
-        return None
-    words = args.intrinsics
-    if len(words) == 1 and words[0].count(",") == 3 and not Path(words[0]).exists():
-        words = words[0].split(",")
-    if len(words) == 1:
-        camera = read_camera(words[0])
-        return camera.as_rectified() if args.rectified else camera
-    try:
-        fx, fy, cx, cy = map(float, words)
-    except ValueError:
-        raise InputError("--intrinsics: give a file, or four numbers fx fy cx cy") from None
-    return Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
-
-
-def matrix_of(
-    camera: Camera | None, args: argparse.Namespace, shape: tuple[int, int]
-) -> np.ndarray:
-    """Intrinsics (3, 3) for images of this shape; by default NYUv2's camera."""
-    if camera is not None:
-        name = args.intrinsics[0] if len(args.intrinsics) == 1 else "--intrinsics"
-        return cameras.camera_matrix(camera, shape, name, args.crop)
-    if args.camera:
-        return cameras.preset_intrinsics(args.camera, shape)
-    if shape != IMAGE_SIZE:
-        raise InputError("give the camera by --camera or --intrinsics")
-    return NYU_INTRINSICS
-
-
-class ReadFrame(NamedTuple):
-    """A frame as its files say it."""
-
-    rgb: np.ndarray  # (H, W, 3) uint8
-    depth: np.ndarray  # (H, W) float32 metres
-    K: np.ndarray  # (3, 3)
-    beliefs: list[str]  # lines on what was believed
-    exif: int  # the turn that EXIF speaks for
-    raw: np.ndarray  # (H, W), the depth's numbers as stored
-
-
-def read_frame(files: FrameFiles, args: argparse.Namespace) -> ReadFrame:
-    (rgb, exif), raw = read_photo(files.rgb), read_depth_image(files.depth)
-    rgb, exif, turned = as_exif_says(rgb, exif, raw.shape, files.rgb)
-    camera, unit = stated_camera(args), args.depth_unit
-    if unit is None and raw.dtype.kind != "f":
-        unit = cameras.PRESET_DEPTH_UNITS.get(args.camera)
-        if camera is not None and camera.per_metre is not None:
-            unit = f"{camera.per_metre:g}"
-    beliefs, sizes = [*turned], [raw.shape]
-    if args.camera is None and args.intrinsics is None:
-        beliefs.append("camera: neither --camera nor --intrinsics given, taken as nyu")
-    if rgb.shape[:2] != raw.shape and cameras.same_proportions(rgb.shape[:2], raw.shape):
-        sizes.append(rgb.shape[:2])  # aligned, but the camera may be given for either size
-        rgb = cv2.resize(rgb, raw.shape[::-1], interpolation=cv2.INTER_AREA)
-        beliefs.append(f"{files.rgb}: taken as aligned with the depth, and resized to its size")
-    cameras.check_same_view(rgb, raw)
-    try:
-        K = matrix_of(camera, args, sizes[0])
-    except InputError:
-        if len(sizes) == 1:
-            raise
-        K = cameras.scale_intrinsics(matrix_of(camera, args, sizes[1]), sizes[1], sizes[0])
-
-    def find_height(depth: np.ndarray) -> float | None:
-        from datasets.frames.gravity import floor_below  # takes seconds, as below
-
-        turn = exif if args.rotate is None else args.rotate
-        return floor_below(turn_image(depth, turn), turn_intrinsics(K, depth.shape, turn))
-
-    depth, belief = to_metres(raw, unit, files.depth, find_height)
-    beliefs.append(belief)
-    if camera is not None and camera.lens is not None:
-        rgb, depth = undistort(rgb, depth, K, camera.lens)
-        kind = "fisheye" if camera.lens.fisheye else "Brown-Conrady"
-        line = f"lens distortion ({kind}) of {args.intrinsics[0]} undone"
-        beliefs.append(f"{line}; if the images are without it already, give --rectified")
-    return ReadFrame(rgb, depth, K, beliefs, exif, raw)
+        return FrameReader(args.camera, None, "", *how)
+    name = args.intrinsics[0] if len(args.intrinsics) == 1 else "--intrinsics"
+    return FrameReader(None, stated_camera(args.intrinsics, args.rectified), name, *how)
 
 
 def complete_frame(
-    completer: "SceneCompleter", files: FrameFiles, args: argparse.Namespace
+    completer: "SceneCompleter", read: FrameReader, files: FrameFiles, args: argparse.Namespace
 ) -> list[str]:
     """Read, complete and write one frame; returns lines on what was believed."""
-    rgb, depth, K, beliefs, exif, raw = read_frame(files, args)
-    pose = cameras.read_pose(files.pose) if isinstance(files.pose, Path) else files.pose
+    rgb, depth, K, pose, beliefs, exif, raw = read(files)
     height, rotate = args.camera_height, args.rotate
     try:
         scene = completer(rgb, depth, K, pose, height, files.name, rotate, exif, crop=args.crop)
@@ -221,7 +143,11 @@ def save(
 
 
 def complete_all(
-    completer: "SceneCompleter", frames: list[FrameFiles], lacking: int, args: argparse.Namespace
+    completer: "SceneCompleter",
+    read: FrameReader,
+    frames: list[FrameFiles],
+    lacking: int,
+    args: argparse.Namespace,
 ) -> None:
     """Complete the frames, two at once; InputError at the end if some were refused.
 
@@ -231,7 +157,9 @@ def complete_all(
     total, refused = len(frames) + lacking, lacking
     with ThreadPoolExecutor(max_workers=2) as pool:
         try:
-            futures = [pool.submit(complete_frame, completer, files, args) for files in frames]
+            futures = [
+                pool.submit(complete_frame, completer, read, files, args) for files in frames
+            ]
             bar = tqdm(futures, disable=len(frames) == 1, unit="frame")
             for files, future in zip(frames, bar, strict=True):
                 try:
@@ -251,7 +179,12 @@ def complete_all(
         raise InputError(f"{refused} of {total} frames were refused, see above")
 
 
-def fuse(completer: "SceneCompleter", frames: list[FrameFiles], args: argparse.Namespace) -> None:
+def fuse(
+    completer: "SceneCompleter",
+    read: FrameReader,
+    frames: list[FrameFiles],
+    args: argparse.Namespace,
+) -> None:
     """Fuse all frames into one map and write it."""
     from datasets.frames.sequence import check_up
     from utils.fusing import fuse_frames
@@ -263,7 +196,7 @@ def fuse(completer: "SceneCompleter", frames: list[FrameFiles], args: argparse.N
                 f"{files.name} has no pose: for --fuse write `rgb depth pose` in the list, or give "
                 "a folder as --pose"
             )
-    readers = [(files.name, partial(read_posed, files, args)) for files in frames]
+    readers = [(files.name, partial(read_posed, read, files)) for files in frames]
     how = args.camera_height, args.rotate, args.crop
     scene_map, belief = fuse_frames(completer, readers, up, *how)
     lines = save(scene_map, len(scene_map.points()[0]) > 0, args.fuse.stem, args)
@@ -271,14 +204,14 @@ def fuse(completer: "SceneCompleter", frames: list[FrameFiles], args: argparse.N
     print(f"written: {args.fuse}, of {scene_map.frames} of {len(frames)} frames")
 
 
-def read_posed(files: FrameFiles, args: argparse.Namespace) -> "PosedFrame":
+def read_posed(read: FrameReader, files: FrameFiles) -> "PosedFrame":
     """A frame of a sequence; InputError for a pose that is gravity alone."""
     from datasets.frames.sequence import PosedFrame
 
-    pose = cameras.read_pose(files.pose) if isinstance(files.pose, Path) else files.pose
-    if pose.shape != (4, 4):
+    frame = read(files)
+    if frame.pose.shape != (4, 4):
         raise InputError(f"{files.pose}: gravity alone; --fuse needs a 4x4 camera-to-world pose")
-    return PosedFrame(*read_frame(files, args)[:3], pose)
+    return PosedFrame(*frame[:4])
 
 
 @exit_on_input_error
@@ -286,6 +219,7 @@ def main() -> None:
     args = parse_arguments()
     frames, lacking, notes = find_frames(args.rgb, args.depth, args.list, args.pose)
     check_output(frames, args)
+    read = frame_reader(args)
     for note in notes:
         print(note)
     for line in lacking:
@@ -294,9 +228,9 @@ def main() -> None:
 
     completer = SceneCompleter.from_checkpoint(args.pretrained_path, args.device, args.overrides)
     if args.fuse is None:
-        complete_all(completer, frames, len(lacking), args)
+        complete_all(completer, read, frames, len(lacking), args)
     else:
-        fuse(completer, frames, args)
+        fuse(completer, read, frames, args)
 
 
 if __name__ == "__main__":

@@ -220,8 +220,9 @@ def main() -> None:
     parser.add_argument("--profile", choices=CASES, help="where the time of this case goes")
     args = parse_settings(parser)
     torch.set_num_threads(args.threads)
+    defaults = ["model.pretrained=none", "train.batch_size=1"]
     # The plain losses are the paper's, which weigh all classes alike.
-    defaults = ["model.pretrained=none", "train.batch_size=1", "loss.class_balance=0"]
+    defaults += ["loss.class_balance=0", "loss.weight_lovasz=0", "loss.weight_affinity=0"]
     cfg = load_config(args.config, [*defaults, *args.overrides])
     if args.profile:
         print_profile(CASES[args.profile][0](cfg, False))

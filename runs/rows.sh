@@ -6,8 +6,6 @@
 source setup.sh
 results=docs/results/$name
 mkdir -p "$results/training"
-# Freed memory is kept: on the CPU a sixth of the time of a small training goes into getting it back.
-export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
 
 rows=()
 row() {  # row, checkpoint, script, settings ...

@@ -12,13 +12,13 @@ from datasets.frames.cameras import preset_intrinsics, read_pose
 from datasets.frames.finding import FrameFiles
 from datasets.geometry import NYU_INTRINSICS
 from errors import InputError
-from predict import parse_arguments, read_frame
+from predict import frame_reader, parse_arguments
 
 K = np.array([[585, 0, 320], [0, 585, 240], [0, 0, 1]])
 
 
 def read(folder, monkeypatch, *words, depth=None, rgb=None):
-    """read_frame of an image whose colour is its column, and of a depth that grows with the row."""
+    """An image whose colour is its column, and a depth that grows with the row, as read."""
     if rgb is None:
         rgb = np.repeat(np.tile(np.arange(640) // 4, (480, 1))[..., None], 3, axis=2)
     if depth is None:
@@ -28,7 +28,8 @@ def read(folder, monkeypatch, *words, depth=None, rgb=None):
     paths = folder / "rgb.png", folder / "depth.png"
     command = ["predict.py", "--rgb", paths[0], "--depth", paths[1], "--pretrained_path", "x"]
     monkeypatch.setattr(sys, "argv", [*map(str, command), *map(str, words)])
-    return read_frame(FrameFiles("frame", *paths, None), parse_arguments())[:4]
+    frame = frame_reader(parse_arguments())(FrameFiles("frame", *paths, None))
+    return frame.rgb, frame.depth, frame.K, frame.beliefs
 
 
 @pytest.mark.parametrize("words", [("585,585,320,240",), ("585", "585", "320", "240")])

@@ -227,6 +227,16 @@ def test_a_trained_encoder_moves_by_its_own_learning_rate(work):
     assert not any(name.startswith("net_2d.encoder.") for name in moved)
 
 
+def test_fast_and_plain_steps_are_compared_with_losses_of_one_s_own(work):
+    """The plain ones know the paper's losses alone; the preset has others beside them."""
+    words = ["--config", str(ROOT / "configs/nyu_small.yaml"), "--rounds", "1"]
+    words += ["--cases", "teacher step", "--threads", str(torch.get_num_threads())]
+    small = ["model.encoder=mobilenet_v2", "model.head=segformer", "model.width=8"]
+    *_, row = run("benchmarks/run.py", *words, *small, cwd=work).stdout.splitlines()
+    name, *numbers = row.strip("| ").split(" | ")
+    assert name == "teacher step" and float(numbers[3]) < 1e-5  # the relative difference
+
+
 def test_precision_is_compared_on_the_test_scenes(work):
     words = ["--pretrained_path", "checkpoint/debug_student.pth"]
     result = run("benchmarks/precision.py", *words, cwd=work)

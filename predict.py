@@ -105,11 +105,11 @@ def check_output(frames: list[FrameFiles], args: argparse.Namespace) -> None:
 
 
 def frame_reader(args: argparse.Namespace) -> FrameReader:
-    how = args.depth_unit, args.crop, args.rotate
-    if args.intrinsics is None:
-        return FrameReader(args.camera, None, "", *how)
-    name = args.intrinsics[0] if len(args.intrinsics) == 1 else "--intrinsics"
-    return FrameReader(None, stated_camera(args.intrinsics, args.rectified), name, *how)
+    camera, name = None, "--intrinsics"
+    if args.intrinsics is not None:
+        camera = stated_camera(args.intrinsics, args.rectified)
+        name = args.intrinsics[0] if len(args.intrinsics) == 1 else name
+    return FrameReader(args.camera, camera, name, args.depth_unit, args.crop, args.rotate)
 
 
 def complete_frame(

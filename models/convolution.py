@@ -92,8 +92,9 @@ class ConvTranspose3d(nn.ConvTranspose3d):
         return out + self.bias.to(out.dtype)[:, None, None, None]
 
     def _double(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        def convolve(x: Tensor) -> Tensor:
-            how = self.stride, self.padding, self.output_padding
-            return F.conv_transpose3d(x, self.weight, bias, *how)
-
-        return _joined(convolve(_slabs(x, 0, 1))[:, :, :-2]) if _is_slow(x) else convolve(x)
+        slow = _is_slow(x)
+        if slow:
+            x = _slabs(x, 0, 1)
+        how = self.stride, self.padding, self.output_padding
+        out = F.conv_transpose3d(x, self.weight, bias, *how)
+        return _joined(out[:, :, :-2]) if slow else out

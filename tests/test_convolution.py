@@ -54,8 +54,8 @@ def test_outputs_and_gradients(case, layout, batch):
         results.append([out.detach(), *grads])
     assert results[0][0].shape == results[1][0].shape
     for value, expected in zip(*results, strict=True):
-        # Sums over up to 259,200 voxels, in single precision.
-        assert (value - expected).abs().max() <= 5e-5 * expected.abs().max()
+        # Gradients of weights are sums over all voxels of the batch, in single precision.
+        assert (value - expected).abs().max() <= 2e-5 * batch * expected.abs().max()
 
 
 @pytest.mark.usefixtures("threads")

@@ -60,6 +60,8 @@ class FrameReader:
 
     def __call__(self, files: FrameFiles) -> ReadFrame:
         """Raises InputError for files that are broken, or not of one view of this camera."""
+        # First: of all that can be wrong with a frame, a lost pose is found in the shortest time.
+        pose = cameras.read_pose(files.pose) if isinstance(files.pose, Path) else files.pose
         (rgb, exif), raw = read_photo(files.rgb), read_depth_image(files.depth)
         rgb, exif, turned = as_exif_says(rgb, exif, raw.shape, files.rgb)
         beliefs, sizes = [*turned], [raw.shape]
@@ -90,7 +92,6 @@ class FrameReader:
             kind = "fisheye" if self.camera.lens.fisheye else "Brown-Conrady"
             line = f"lens distortion ({kind}) of {self.name} undone"
             beliefs.append(f"{line}; if the images are without it already, give --rectified")
-        pose = cameras.read_pose(files.pose) if isinstance(files.pose, Path) else files.pose
         return ReadFrame(rgb, depth, K, pose, beliefs, exif, raw)
 
     def _matrix(self, shape: tuple[int, int]) -> np.ndarray:

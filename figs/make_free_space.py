@@ -6,8 +6,6 @@ A line of the file is a network in one protocol: its `loss.free_space`, and its 
 validation scenes of NYUv2. How they were measured is in docs/EXPERIMENTS.md.
 """
 
-import argparse
-import csv
 import sys
 from pathlib import Path
 
@@ -15,8 +13,7 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from errors import InputError, exit_on_input_error
-from utils.files import atomic_file
+from figs.charts import draw_table
 
 PROTOCOLS = {"paper": "the paper's voxels", "all_voxels": "all labelled voxels"}
 SCORES = {
@@ -53,20 +50,5 @@ def draw(rows: list[dict[str, str]]) -> Figure:
     return figure
 
 
-@exit_on_input_error
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw scores over the weight of free space.")
-    parser.add_argument("scores", type=Path, help="CSV file")
-    parser.add_argument("out", type=Path, help="PNG file")
-    args = parser.parse_args()
-    try:
-        with open(args.scores, newline="", encoding="utf-8") as file:
-            figure = draw(list(csv.DictReader(file)))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{args.scores} is not a table of scores: {error!r}") from error
-    with atomic_file(args.out) as file:
-        figure.savefig(file, format="png", dpi=110)
-
-
 if __name__ == "__main__":
-    main()
+    draw_table("Draw scores over the weight of free space.", draw)

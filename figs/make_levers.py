@@ -6,8 +6,6 @@ A line of the file is a lever: what was trained, and SC IoU and SSC mIoU without
 they were measured is in docs/EXPERIMENTS.md.
 """
 
-import argparse
-import csv
 import sys
 from pathlib import Path
 
@@ -15,8 +13,7 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from errors import InputError, exit_on_input_error
-from utils.files import atomic_file
+from figs.charts import draw_table
 
 SCORES = {"sc_iou": "SC IoU, %", "ssc_miou": "SSC mIoU, %"}
 
@@ -45,20 +42,5 @@ def draw(levers: list[dict[str, str]]) -> Figure:
     return figure
 
 
-@exit_on_input_error
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw what each lever was worth.")
-    parser.add_argument("levers", type=Path, help="CSV file")
-    parser.add_argument("out", type=Path, help="PNG file")
-    args = parser.parse_args()
-    try:
-        with open(args.levers, newline="", encoding="utf-8") as file:
-            figure = draw(list(csv.DictReader(file)))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{args.levers} is not a table of levers: {error!r}") from error
-    with atomic_file(args.out) as file:
-        figure.savefig(file, format="png", dpi=110)
-
-
 if __name__ == "__main__":
-    main()
+    draw_table("Draw what each lever was worth.", draw)

@@ -1,8 +1,8 @@
 """Supervised losses, and the distillation losses KD-T, KD-SC and KD-SA (paper section 3.3).
 
-Every loss is a sum over a part of the batch divided by a count. The counts of a whole global batch
-(several processes, gradient accumulation) can be given, so that the partial losses add up to what
-one process would compute on the whole.
+Every loss of the paper is a sum over a part of the batch divided by a count. The counts of a whole
+global batch (several processes, gradient accumulation) can be given, so that the partial losses add
+up to what one process would compute on the whole.
 """
 
 import functools
@@ -117,7 +117,7 @@ def _cross_entropy(
 
 
 def lovasz_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Lovász-softmax of a scene's (N, 12) logits and (N,) labels; 0 where there are none."""
+    """Lovász-softmax of (N, 12) logits and (N,) labels; 0 where there are none."""
     from segmentation_models_pytorch.losses import LovaszLoss  # which takes seconds to import
 
     return LovaszLoss("multiclass")(logits, labels).sum()
@@ -153,9 +153,11 @@ def supervised_losses(
 ) -> dict[str, Tensor]:
     """Cross-entropy of the voxels (loss_3d) and of the mapped pixels (loss_2d), unweighted.
 
-    Beside the paper's, means over the scenes that neither smoothing nor weights touch: lovasz, the
-    Lovász-softmax loss (Berman et al., CVPR 2018), which extends 1 - IoU of a scene's classes to
-    probabilities; affinity, see scene_class_affinity_loss.
+    Beside the paper's, two that neither smoothing nor weights touch: lovasz, the Lovász-softmax
+    loss (Berman et al., CVPR 2018), which extends 1 - IoU of the classes to probabilities;
+    affinity, see scene_class_affinity_loss. Both are counted over all voxels of the batch together,
+    as the scores are: scene by scene, a class of a few voxels weighs as much as in a scene full of
+    it. Of a global batch in parts they are the mean over the parts, each as its number of scenes.
 
     Returns scalars in at least single precision, of the losses in `names`.
     """
@@ -169,8 +171,8 @@ def supervised_losses(
         )
     for name, loss in (("lovasz", lovasz_loss), ("affinity", scene_class_affinity_loss)):
         if name in names:
-            scenes = (x.split(targets.sizes) for x in (at_least_single(rows), targets.labels))
-            losses[name] = sum(map(loss, *scenes)) / counts.samples
+            share = len(targets.sizes) / counts.samples
+            losses[name] = loss(at_least_single(rows), targets.labels) * share
     if "loss_2d" in names:
         losses["loss_2d"] = _cross_entropy(out.logits_2d, targets.pixel_labels, counts.pixels, *how)
     return losses

@@ -407,6 +407,24 @@ def test_parts_of_a_batch_add_up_with_global_counts(outputs, free_space):
         assert together.item() == pytest.approx(value.item(), rel=1e-5), name
 
 
+@pytest.mark.parametrize("name", ["lovasz", "affinity"])
+def test_a_part_of_a_batch_counts_as_its_number_of_scenes(outputs, name):
+    """A global batch of three scenes, two in a process and one in another."""
+    out, _, batch = outputs
+    two = Targets.of(batch)
+    one = Targets.of({key: value[:1] for key, value in batch.items()})
+    first = SSCOutput(out.logits[:1], out.logits_2d[:50], out.tsdf_feature[:1])
+
+    def loss(output, targets, samples):
+        counts = targets.counts._replace(samples=torch.tensor(samples))
+        losses = supervised_losses(output, targets._replace(counts=counts), names=(name,))
+        return losses[name].item()
+
+    expected = (2 * loss(out, two, 2) + loss(first, one, 1)) / 3
+    assert loss(out, two, 3) + loss(first, one, 3) == pytest.approx(expected, rel=1e-6)
+    assert loss(out, two, 2) != pytest.approx(expected, rel=1e-5)
+
+
 def test_accumulated_micro_batches_give_the_step_of_one_batch(golden_batch, monkeypatch):
     """On running batch statistics, and without dropout, which see each micro-batch alone."""
     cfg = load_config("configs/debug.yaml", ["model.image_scale=0.1"])

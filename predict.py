@@ -15,30 +15,18 @@ import argparse
 import itertools
 import re
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from tqdm import tqdm
 
 from config import parse_settings
 from constants import SCENE_FORMATS
 from datasets.frames.cameras import PRESETS
-from datasets.frames.depth import UNITS, ImplausibleHeight, advice_on_height
+from datasets.frames.depth import UNITS
 from datasets.frames.finding import FrameFiles, find_frames
 from datasets.frames.reading import FrameReader, stated_camera
 from datasets.frames.turning import TURNS
 from errors import InputError, exit_on_input_error
 from utils.files import check_writable
 
-if TYPE_CHECKING:
-    from datasets.frames.sequence import PosedFrame
-    from utils.completion import CompletedScene, SceneCompleter
-    from utils.scene_map import SceneMap
-
-_WRITING = threading.Lock()  # Matplotlib draws in one thread at a time
 _SETTING = re.compile(r"[a-z_]+(\.[a-z0-9_]+)+=")
 
 
@@ -112,108 +100,6 @@ def frame_reader(args: argparse.Namespace) -> FrameReader:
     return FrameReader(args.camera, camera, name, args.depth_unit, args.crop, args.rotate)
 
 
-def complete_frame(
-    completer: "SceneCompleter", read: FrameReader, files: FrameFiles, args: argparse.Namespace
-) -> list[str]:
-    """Read, complete and write one frame; returns lines on what was believed."""
-    rgb, depth, K, pose, beliefs, exif, raw = read(files)
-    height, rotate = args.camera_height, args.rotate
-    try:
-        scene = completer(rgb, depth, K, pose, height, files.name, rotate, exif, crop=args.crop)
-    except ImplausibleHeight as error:
-        if height is not None:
-            raise
-        raise InputError(f"{error}; {advice_on_height(error.height, depth, raw)}") from error
-    beliefs += scene.frame.pose_beliefs()
-    if height is None and scene.frame.is_low:
-        advice = advice_on_height(float(scene.pose[2, 3]), depth, raw)
-        beliefs.append(f"the floor may be a table; {advice}")
-    return beliefs + save(scene, scene.occupied.any(), files.name, args)
-
-
-def save(
-    result: "CompletedScene | SceneMap", occupied: bool, name: str, args: argparse.Namespace
-) -> list[str]:
-    """Write a scene or a map in all formats; returns a line if some have nothing to hold."""
-    with _WRITING:
-        for kind in args.formats:
-            if occupied or kind not in ("ply", "glb"):
-                result.save(args.output / f"{name}.{kind}", mesh=args.mesh)
-    return [] if occupied else ["no voxel is occupied: nothing to write as .ply and .glb"]
-
-
-def complete_all(
-    completer: "SceneCompleter",
-    read: FrameReader,
-    frames: list[FrameFiles],
-    lacking: int,
-    args: argparse.Namespace,
-) -> None:
-    """Complete the frames, two at once; InputError at the end if some were refused.
-
-    While the network completes one, the other is read, prepared or written. lacking: how many
-    frames were refused before, as they are not whole.
-    """
-    total, refused = len(frames) + lacking, lacking
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        try:
-            futures = [
-                pool.submit(complete_frame, completer, read, files, args) for files in frames
-            ]
-            bar = tqdm(futures, disable=len(frames) == 1, unit="frame")
-            for files, future in zip(frames, bar, strict=True):
-                try:
-                    lines = future.result()
-                except InputError as error:
-                    if total == 1:
-                        raise
-                    refused += 1
-                    tqdm.write(f"error: {files.name}: {error}", file=sys.stderr)
-                else:
-                    tqdm.write("\n".join(f"{files.name}: {line}" for line in lines))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    print(f"written: {total - refused} of {total} frames to {args.output}")
-    if refused:
-        raise InputError(f"{refused} of {total} frames were refused, see above")
-
-
-def fuse(
-    completer: "SceneCompleter",
-    read: FrameReader,
-    frames: list[FrameFiles],
-    args: argparse.Namespace,
-) -> None:
-    """Fuse all frames into one map and write it."""
-    from datasets.frames.sequence import check_up
-    from utils.fusing import fuse_frames
-
-    up = check_up((0, 0, 1) if args.up is None else args.up)
-    for files in frames:
-        if files.pose is None:
-            raise InputError(
-                f"{files.name} has no pose: for --fuse write `rgb depth pose` in the list, or give "
-                "a folder as --pose"
-            )
-    readers = [(files.name, partial(read_posed, read, files)) for files in frames]
-    how = args.camera_height, args.rotate, args.crop
-    scene_map, belief = fuse_frames(completer, readers, up, *how)
-    lines = save(scene_map, len(scene_map.points()[0]) > 0, args.fuse.stem, args)
-    print("\n".join([belief, *lines]))
-    print(f"written: {args.fuse}, of {scene_map.frames} of {len(frames)} frames")
-
-
-def read_posed(read: FrameReader, files: FrameFiles) -> "PosedFrame":
-    """A frame of a sequence; InputError for a pose that is gravity alone."""
-    from datasets.frames.sequence import PosedFrame
-
-    frame = read(files)
-    if frame.pose.shape != (4, 4):
-        raise InputError(f"{files.pose}: gravity alone; --fuse needs a 4x4 camera-to-world pose")
-    return PosedFrame(*frame[:4])
-
-
 @exit_on_input_error
 def main() -> None:
     args = parse_arguments()
@@ -224,13 +110,17 @@ def main() -> None:
         print(note)
     for line in lacking:
         print(f"error: {line}", file=sys.stderr)
-    from utils.completion import SceneCompleter  # takes seconds: not for --help or a wrong word
+    # Imported here, as they take seconds: --help and a wrong word are answered at once.
+    from utils.completing import Completion
+    from utils.completion import SceneCompleter
 
     completer = SceneCompleter.from_checkpoint(args.pretrained_path, args.device, args.overrides)
+    how = args.output, args.formats, args.mesh, args.camera_height
+    completion = Completion(completer, read, *how)
     if args.fuse is None:
-        complete_all(completer, read, frames, len(lacking), args)
+        completion.complete_all(frames, len(lacking))
     else:
-        fuse(completer, read, frames, args)
+        completion.fuse(frames, args.up or (0, 0, 1), args.fuse.stem)
 
 
 if __name__ == "__main__":

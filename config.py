@@ -60,7 +60,7 @@ DEFAULTS = {
         "lr_min": 1e-7,  # learning rate that the cosine approaches
         "weight_decay": 0.05,  # of weights with two or more dimensions
         "clip_norm": 10.0,  # L2 norm to which gradients are clipped
-        "precision": "fp32",  # fp32, tf32; mixed: bf16, fp16; auto: bf16 where the device has it
+        "precision": "fp32",  # fp32, tf32; mixed: bf16, fp16; auto: bf16 where that is faster
         "recompute": "auto",  # what the backward pass needs; auto: where a GPU's memory is small
         "sync_bn": True,  # shared batch statistics over processes (CUDA only)
         "eval_every": 1,  # epochs between evaluations on the test scenes; 0: after the last only

@@ -64,13 +64,23 @@ def test_the_same_outputs(encoder, synchronised, golden_batch):
     assert all(torch.equal(state[key], again[key]) for key in state)
 
 
-@pytest.mark.parametrize("capability", ["avx512_bf16", "sve_bf16", "avx512_f", None])
-def test_automatic_precision_is_bf16_where_the_cpu_has_it(capability, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, capability: True})
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, torch.float32),
+        ({"sve_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_automatic_precision_is_bf16_where_the_cpu_gains_by_it(capabilities, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **capabilities})
     with autocast(torch.device("cpu"), "auto"):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
-    expected = torch.bfloat16 if "bf16" in str(capability) else torch.float32
-    assert product.dtype == expected
+    assert product.dtype == dtype
 
 
 def test_mean_over_flips():

@@ -68,7 +68,6 @@ DEFAULTS = {
         "save_steps": 0,  # optimiser steps between checkpoints within an epoch; 0: none by count
         "max_skipped": 0,  # steps with a non-finite loss that a run leaves out before it stops
         "deterministic": False,  # on GPUs too the same weights from every run; slower
-        "start_from_teacher": False,  # a student begins with its teacher's weights; not the paper's
         "teacher_path": "teacher/Teacher_ckpt.pth",  # written by train_teacher.py
         "student_path": "checkpoint/CleanerS_ckpt.pth",  # written by train_student.py
     },

@@ -21,7 +21,7 @@ def main() -> None:
     from utils import distributed
     from utils.checkpoint import find_resumable, is_finished
     from utils.step import Objective
-    from utils.training import Training, frozen_teacher, initial_network, read_teacher
+    from utils.training import Training, initial_network, load_teacher
 
     cfg.model.encoder = stem_of_weights(cfg.model)
     device = distributed.setup()
@@ -29,11 +29,9 @@ def main() -> None:
     checkpoint = find_resumable(path, cfg, volume) if resume else None
     if checkpoint is None or not is_finished(checkpoint):
         distil = any(cfg.loss[f"weight_{name}"] for name in DISTILLATION)
-        start = cfg.train.start_from_teacher
-        source = read_teacher(cfg) if distil or start else None
-        teacher = frozen_teacher(cfg, source) if distil else None
+        teacher = load_teacher(cfg) if distil else None
         objective = Objective(cfg.loss, volume, teacher, cfg.train.precision)
-        model = initial_network(cfg, checkpoint, source if start else None)
+        model = initial_network(cfg, checkpoint)
         Training(cfg, model, objective, path, device, checkpoint).run()
     elif distributed.is_main():
         print(f"{path} is complete: kept")

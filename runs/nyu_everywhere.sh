@@ -12,6 +12,6 @@ source runs/rows.sh
 for seed in 0 1; do
   teacher $seed
   student student $seed
-  student undistilled $seed "${undistilled[@]}" train.start_from_teacher=false
+  student undistilled $seed "${undistilled[@]}"
 done
 show_table

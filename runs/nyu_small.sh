@@ -2,8 +2,8 @@
 # The table of NYUv2 in README.md, all rows one after the other, or only those that are named:
 #   bash runs/nyu_small.sh data/NYU [teacher_seed1 undistilled_seed1 ...]
 # Needs TSDF-CAD in data/NYUCAD beside the data: prepare_NYU.py cad. On two cores, two rows at once,
-# each with OMP_NUM_THREADS=1, take less time than one after the other; what learns from a teacher,
-# or starts from it, needs the teacher of its seed to be finished.
+# each with OMP_NUM_THREADS=1, take less time than one after the other; what learns from a teacher
+# needs the teacher of its seed to be finished.
 # A row is done when its file is in docs/results/nyu_small. To train one anew, remove that file and
 # move its network away: teacher/nyu_small_teacher.pth or checkpoint/nyu_small_student.pth (seed 0),
 # checkpoint/nyu_small_student_seed1.pth, ... Only teacher and student of seed 0 come with the
@@ -20,10 +20,8 @@ papers_kd=(loss.weight_kd_t=0.25 loss.weight_kd_sc=0.25 loss.weight_kd_sa=0.25)
 for seed in 0 1; do
   teacher $seed
   student student $seed  # as the preset says
-  student undistilled $seed "${undistilled[@]}" train.start_from_teacher=false
-  # Its controls: with the student's start, and with the steps of teacher and student together.
-  student undistilled_started $seed "${undistilled[@]}" train.start_from_teacher=true
-  student undistilled_long $seed "${undistilled[@]}" train.start_from_teacher=false train.epochs=16
-  student papers_distillation $seed "${papers_kd[@]}" train.start_from_teacher=false
+  student undistilled $seed "${undistilled[@]}"
+  student undistilled_long $seed "${undistilled[@]}" train.epochs=16  # teacher's and student's
+  student papers_distillation $seed "${papers_kd[@]}"
 done
 show_table

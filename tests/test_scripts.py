@@ -111,22 +111,6 @@ def test_training_writes_checkpoints_and_a_csv(work):
         assert read_checkpoint(best.with_name(f"{best.stem}_best.pth")).meta["epoch"] == 1
 
 
-def test_a_student_can_start_from_its_teacher(copy):
-    """With a learning rate of 0 nothing else is left in its weights."""
-    words = ["train.start_from_teacher=true", "train.lr=0", "train.lr_min=0"]
-    words += [f"loss.weight_{name}=0" for name in ("kd_t", "kd_sc", "kd_sa")]
-    run("train_student.py", "--config", "debug.yaml", *words, cwd=copy)
-    student = read_checkpoint(copy / "checkpoint/debug_student.pth")
-    teacher = read_checkpoint(copy / "teacher/debug_teacher.pth").state
-    assert student.meta["input"] == "tsdf"
-    learnt = dict(build_model(load_config(ROOT / "configs/debug.yaml").model).named_parameters())
-    assert all(student.state[name].equal(teacher[name]) for name in learnt)
-    assert not all(teacher[name].equal(value) for name, value in learnt.items())
-    path = "train.teacher_path=checkpoint/debug_student.pth"
-    error = error_of("train_student.py", "--config", "debug.yaml", *words, path, cwd=copy)
-    assert "debug_student.pth is no teacher" in error
-
-
 def test_evaluation_needs_only_the_checkpoint(work):
     """results.json against a loop over the data set written here."""
     result = run("test_NYU.py", "--pretrained_path", "checkpoint/debug_student.pth", cwd=work)

@@ -41,24 +41,17 @@ from utils.signals import Stopped, StopSignals
 from utils.step import Objective, build_optimizer, learning_rate, seed_step, train_step
 
 
-def initial_network(
-    cfg: EasyDict, checkpoint: Checkpoint | None, start: Checkpoint | None = None
-) -> CleanerS:
-    """The network that a run starts with; where it goes on at a checkpoint, without weights yet.
-
-    start: whose weights it begins with, instead of random ones.
-    """
+def initial_network(cfg: EasyDict, checkpoint: Checkpoint | None) -> CleanerS:
+    """The network that a run starts with; where it goes on at a checkpoint, without weights yet."""
     torch.manual_seed(cfg.seed)
     model = build_model(cfg.model)
-    if checkpoint is None and start is not None:
-        load_strictly(model, start.state, start.path)
-    elif checkpoint is None:
+    if checkpoint is None:
         load_pretrained_encoder(model.net_2d, cfg.model.encoder, cfg.model.pretrained)
     return model
 
 
-def read_teacher(cfg: EasyDict) -> Checkpoint:
-    """The finished network that a student learns from."""
+def load_teacher(cfg: EasyDict) -> CleanerS:
+    """The finished network that a student learns from, prepared for inference."""
     checkpoint = read_checkpoint(cfg.train.teacher_path)
     check_settings(checkpoint, cfg, ("model", "data"))
     if checkpoint.meta is not None and checkpoint.meta["input"] != "tsdf_cad":
@@ -67,11 +60,6 @@ def read_teacher(cfg: EasyDict) -> Checkpoint:
         print(f"warning: the training of {checkpoint.path} is not complete", file=sys.stderr)
     if (problem := other_scenes(checkpoint, cfg)) and distributed.is_main():
         print(f"warning: {problem}", file=sys.stderr)
-    return checkpoint
-
-
-def frozen_teacher(cfg: EasyDict, checkpoint: Checkpoint) -> CleanerS:
-    """The network of read_teacher, prepared for inference."""
     teacher = build_model(cfg.model)
     load_strictly(teacher, checkpoint.state, checkpoint.path)
     return prepare_for_inference(teacher)

@@ -21,7 +21,7 @@ for seed in 0 1; do
   teacher $seed
   student student $seed  # as the preset says
   student undistilled $seed "${undistilled[@]}"
-  student undistilled_long $seed "${undistilled[@]}" train.epochs=16  # teacher's and student's
+  student undistilled_long $seed "${undistilled[@]}" train.epochs=16  # the steps of teacher and student
   student papers_distillation $seed "${papers_kd[@]}"
 done
 show_table

@@ -151,8 +151,8 @@ def no_sync(model: nn.Module, skip: bool) -> contextlib.AbstractContextManager:
     return model.no_sync() if skip and dist.is_initialized() else contextlib.nullcontext()
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether a device computes in bf16, and gains by it, instead of imitating it."""
+def gains_by_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bf16, instead of imitating it, and faster than in fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
@@ -166,7 +166,7 @@ def has_bf16(device: torch.device) -> bool:
 def half_type(device: torch.device, precision: str) -> torch.dtype | None:
     """What a train.precision of bf16, fp16 or auto computes in on this device; None: in fp32."""
     if precision == "auto":
-        precision = "bf16" if has_bf16(device) else "fp32"
+        precision = "bf16" if gains_by_bf16(device) else "fp32"
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
 
